@@ -26,6 +26,7 @@ and sent to another process.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ __all__ = [
     "ServiceError",
     "ServiceTimeoutError",
     "VoxvecError",
+    "VoxvecWarning",
+    "redact",
 ]
 
 Billed = Literal["no", "maybe", "yes"]
@@ -64,6 +67,38 @@ Kind = Literal["never_sent", "throttled", "transient", "broken", "late", "malfor
 ``broken``: the answer was cut off after the request went out. ``late``: no answer in time.
 ``malformed``: an answer that breaks the contract. ``refused``, ``quota``: final. ``breaker``: not even tried.
 """
+
+
+_SECRETS = re.compile(
+    r"""
+    \b(?:sk|rk|pk|sess|key)-[A-Za-z0-9_\-]{8,}     # OpenAI's and most others' keys
+    | (?<=\bBearer\ )[^\s"',;]+
+    | (?<=://)[^/\s:@]+(?::[^/\s@]*)?(?=@)         # user and password in a URL
+    | (?<=api[-_]key[=:])\s*[^\s"',;&]+
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_LONGEST = 2_000
+
+
+def redact(text: str, secrets: Sequence[str] = ()) -> str:
+    """Make a foreign text fit to be shown: no credentials, no control characters, at most 2,000 characters.
+
+    Args:
+        text: What a server, or an exception of another library, said.
+        secrets: Credentials that do not look like any; every occurrence is hidden.
+    """
+    text = text[: 4 * _LONGEST]
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[secret]")
+    text = _SECRETS.sub("[secret]", text)
+    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+class VoxvecWarning(UserWarning):
+    """Something works, but not as one might think. Each is said once per process."""
 
 
 def _rebuild(cls: type[VoxvecError], message: str, fields: dict[str, Any]) -> VoxvecError:
@@ -145,14 +180,16 @@ class _Answered(VoxvecError):
         request_id: str | None = None,
         retry_after: float | None = None,
         attempts: int = 1,
+        should_retry: bool | None = None,
     ) -> None:
-        super().__init__(message, billed=billed, positions=positions)
+        super().__init__(redact(message), billed=billed, positions=positions)
         self.kind: Kind = kind
         self.status = status
         self.code = code
         self.request_id = request_id
         self.retry_after = retry_after
         self.attempts = attempts
+        self.should_retry = should_retry
 
 
 class ResponseError(_Answered):
@@ -167,6 +204,7 @@ class ResponseError(_Answered):
         request_id: The server's name for the request.
         retry_after: Always None.
         attempts: How many requests were made for this part of the call.
+        should_retry: Always None.
     """
 
 
@@ -180,6 +218,7 @@ class ServiceError(_Answered):
         request_id: The server's name for the request.
         retry_after: Seconds the server asked to wait [s], or None.
         attempts: How many requests were made for this part of the call.
+        should_retry: What the server itself said about trying again (``x-should-retry``), or None.
     """
 
 
