@@ -165,7 +165,7 @@ class MissingExtraError(VoxvecError, ImportError):
         self.extra = extra
 
 
-class _Answered(VoxvecError):
+class _AskedError(VoxvecError):
     """What errors know that came after a request was made (or should have been)."""
 
     def __init__(
@@ -192,7 +192,7 @@ class _Answered(VoxvecError):
         self.should_retry = should_retry
 
 
-class ResponseError(_Answered):
+class ResponseError(_AskedError):
     """The server answered with success, but the answer breaks the contract.
 
     Nothing of it was returned or cached. It was probably billed.
@@ -208,7 +208,7 @@ class ResponseError(_Answered):
     """
 
 
-class ServiceError(_Answered):
+class ServiceError(_AskedError):
     """The server, or the way to it, failed.
 
     Attributes:

@@ -6,14 +6,14 @@ and no program should have to know a model's name to know what the model can do.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import threading
 import tomllib
 import warnings
 from decimal import Decimal
 from functools import cache
 from importlib import resources
-from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
+from typing import Any, Literal, Self, TypeAlias, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -39,8 +39,6 @@ TranscriptionModelName: TypeAlias = Literal[
 
 Matryoshka = Literal["none", "prefix", "layernorm_prefix"]
 InputType = Literal["query", "document"]
-
-_M = TypeVar("_M", bound="EmbeddingModel | TranscriptionModel")
 
 
 class _Data(BaseModel):
@@ -70,7 +68,7 @@ class _Data(BaseModel):
 
 def _explain(what: str, error: ValidationError) -> str:
     reasons = [
-        f"{'.'.join(map(str, entry['loc'])) or 'value'}: {entry['msg'].removeprefix('Value error, ')}"
+        ": ".join(filter(None, (".".join(map(str, entry["loc"])), entry["msg"].removeprefix("Value error, "))))
         for entry in error.errors(include_url=False, include_context=False)
     ]
     return f"{what} cannot be made: {'; '.join(reasons)}"
@@ -83,7 +81,7 @@ class Fact(_Data):
     """Names of the fields it vouches for."""
     source: str
     """Page, file or measurement."""
-    as_of: datetime.date
+    as_of: dt.date
     """Day it was looked up."""
     confirmed: bool = True
     """False for what is only widely repeated; check it before you rely on it."""
@@ -94,6 +92,12 @@ class DimsRange(_Data):
 
     min: int = Field(ge=1)
     max: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min must be at most max, not {self.min} with max {self.max}")
+        return self
 
     def __contains__(self, dims: int) -> bool:
         return self.min <= dims <= self.max
@@ -131,7 +135,7 @@ class EmbeddingModel(_Data):
     tokenizer: str | None = None
     """Name of the tokenizer, such as ``cl100k_base``."""
     dims_parameter: str | None = "dimensions"
-    """Field of the request that asks for a length; None if there is none."""
+    """Field of the request that asks for a length; None, in TOML ``""``, if there is none."""
     accepts_token_ids: bool | None = None
     """Whether a text may be sent as token ids."""
     base64: bool | None = None
@@ -150,7 +154,7 @@ class EmbeddingModel(_Data):
     """US dollars per million tokens."""
     batch_price: Decimal | None = Field(default=None, ge=0)
     """US dollars per million tokens through the Batch API."""
-    shutdown: datetime.date | None = None
+    shutdown: dt.date | None = None
     """Day the model goes away, if one is announced."""
     successor: str | None = None
     """What its maker names instead."""
@@ -159,13 +163,12 @@ class EmbeddingModel(_Data):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            native = data.get("native_dims") or data.get("dims")
-            data = {**data, "native_dims": native, "family": data.get("family") or data.get("name", "")}
-            if data.get("dims") is None:
-                data["dims"] = native
-        return data
+    def _defaults(cls, data: dict[str, Any]) -> dict[str, Any]:
+        native = data.get("native_dims") or data.get("dims")
+        dims = native if data.get("dims") is None else data["dims"]
+        family = data.get("family") or data.get("name", "")
+        data = {**data, "dims": dims, "native_dims": native, "family": family}
+        return {**data, "dims_parameter": None} if data.get("dims_parameter") == "" else data
 
     @model_validator(mode="after")
     def _dims_allowed(self) -> Self:
@@ -189,7 +192,7 @@ class EmbeddingModel(_Data):
         """
         if dims is None or dims == self.dims:
             return self
-        if not isinstance(dims, int) or isinstance(dims, bool):  # pyright: ignore[reportUnnecessaryIsInstance] -- untyped callers
+        if isinstance(dims, bool) or not isinstance(dims, int):  # pyright: ignore[reportUnnecessaryIsInstance] -- untyped callers
             raise ConfigError(f"dimensions must be a whole number, not {dims!r}")
         return self.replace(dims=dims)
 
@@ -197,7 +200,8 @@ class EmbeddingModel(_Data):
         """The lengths the model can give, for a message: ``"1 to 3072"`` or ``"256, 512 or 1024"``."""
         if isinstance(self.allowed_dims, DimsRange):
             return str(self.allowed_dims)
-        choices = sorted({*(self.allowed_dims or ()), *([self.native_dims] if self.native_dims else [])})
+        listed = self.allowed_dims if self.allowed_dims is not None else ()
+        choices = sorted({*listed, *([self.native_dims] if self.native_dims else [])})
         *head, last = map(str, choices) if choices else ["any number of"]
         return f"{', '.join(head)} or {last}" if head else last
 
@@ -270,9 +274,11 @@ class TranscriptionModel(_Data):
     """US dollars per minute of recording, if charged by time."""
     input_price: Decimal | None = Field(default=None, ge=0)
     """US dollars per million input tokens, if charged by tokens."""
+    audio_input_price: Decimal | None = Field(default=None, ge=0)
+    """US dollars per million input tokens of audio, where they cost more than those of the prompt."""
     output_price: Decimal | None = Field(default=None, ge=0)
     """US dollars per million output tokens, if charged by tokens."""
-    shutdown: datetime.date | None = None
+    shutdown: dt.date | None = None
     """Day the model goes away, if one is announced."""
     successor: str | None = None
     """What its maker names instead."""
@@ -283,10 +289,8 @@ class TranscriptionModel(_Data):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            data = {**data, "family": data.get("family") or data.get("name", "")}
-        return data
+    def _defaults(cls, data: dict[str, Any]) -> dict[str, Any]:
+        return {**data, "family": data.get("family") or data.get("name", "")}
 
 
 class _Registry:
@@ -303,9 +307,9 @@ class _Registry:
         return own or _bundled().get(name)
 
     def put(self, model: EmbeddingModel | TranscriptionModel, *, overwrite: bool) -> None:
-        if not overwrite and self.get(model.name) is not None:
-            raise ConfigError(f"a model named {model.name!r} is already known; pass overwrite=True to replace it")
         with self._lock:
+            if not overwrite and (model.name in self._own or model.name in _bundled()):
+                raise ConfigError(f"a model named {model.name!r} is already known; pass overwrite=True to replace it")
             self._own[model.name] = model
 
     def known(self) -> list[str]:
@@ -360,7 +364,7 @@ def register_deployment(name: str, family: str, *, overwrite: bool = False) -> N
     known = _registry.get(family)
     if known is None:
         raise ConfigError(f"no model family {family!r} is known; see voxvec.models.names()")
-    _registry.put(known.replace(name=name, family=family), overwrite=overwrite)
+    _registry.put(known.replace(name=name, family=known.family), overwrite=overwrite)
 
 
 @overload

@@ -11,7 +11,7 @@ import math
 import random
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from voxvec.errors import ConfigError, ResponseError, ServiceError
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     import tenacity
 
-    from voxvec.errors import Kind
+    from voxvec.errors import Billed, Kind
 
 __all__ = ["Budget", "Pace", "Retry", "Tries", "retry_after"]
 
-Failure = ServiceError | ResponseError
+Failure: TypeAlias = ServiceError | ResponseError
 
 RETRIED: frozenset[Kind] = frozenset({"never_sent", "throttled", "transient", "broken", "late", "malformed"})
 
@@ -148,9 +148,12 @@ class Retry:
 def _tenacity(tries: Tries) -> dict[str, Any]:
     import tenacity  # noqa: PLC0415 -- as above
 
+    def wait(_: tenacity.RetryCallState) -> float:
+        return tries.wait
+
     return {
         "retry": tenacity.retry_if_exception(tries.again),
-        "wait": lambda _: tries.wait,
+        "wait": wait,
         "stop": tenacity.stop_never,
         "reraise": True,
     }
@@ -185,14 +188,19 @@ class Tries:
         if not isinstance(error, ServiceError | ResponseError):
             return False
         self.failures.append(error)
-        error.attempts = len(self.failures)
+        error.attempts = len(self.failures) - self._count("breaker")
         self._sum_up(error)
         return self._worth_it(error) and self._in_time(error) and self._affordable(error)
 
     def _sum_up(self, error: Failure) -> None:
         """Let the last error say what all tries together may have cost."""
-        billed = {failure.billed for failure in self.failures}
+        billed: set[Billed] = {failure.billed for failure in self.failures}
         error.billed = "yes" if "yes" in billed else "maybe" if "maybe" in billed else "no"
+
+    @property
+    def maybe_billed(self) -> int:
+        """Failed requests that may have been billed all the same."""
+        return sum(failure.billed != "no" for failure in self.failures)
 
     def _count(self, *kinds: Kind) -> int:
         return sum(failure.kind in kinds for failure in self.failures)

@@ -1,0 +1,171 @@
+"""What the clients of both rooms are made of: a door, a lane and a cache.
+
+Nothing is opened before the first request, so that making a client is cheap and settings can be looked at without a
+key. After a fork the child gets a door and a lane of its own: two processes on one connection would read each
+other's answers.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from voxvec._door import AsyncDoor, Door, new_async_client, new_client, origin_of
+from voxvec._run import AsyncLane, Lane, PerLoop
+from voxvec.caches.opening import open_cache
+from voxvec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import openai
+
+    from voxvec.caches.contract import Cache
+    from voxvec.policy import Pace, Retry
+
+__all__ = ["AsyncClient", "Client", "Setup"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a user says about server, cache and manners.
+
+    Attributes:
+        api_key: Key for a client of our own.
+        base_url: Root of the API for a client of our own.
+        timeout: Longest time for one request [s]; None where it follows from the request.
+        cache: The cache, if any.
+        retry: When to ask again.
+        pace: How fast to ask.
+        deadline: Longest time for one call [s].
+        workers: Most requests on their way at a time.
+    """
+
+    api_key: str | None
+    base_url: str | None
+    timeout: float | None
+    cache: Cache | str | os.PathLike[str] | None
+    retry: Retry
+    pace: Pace
+    deadline: float | None
+    workers: int
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "deadline"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} must be above 0 s, not {value}")
+        if self.workers < 1:
+            raise ConfigError(f"workers must be at least 1, not {self.workers}")
+
+
+class _NoCache:
+    """A cache that knows nothing."""
+
+    def get_many(self, keys: Sequence[bytes], /) -> Mapping[bytes, bytes]:
+        del keys
+        return {}
+
+    def set_many(self, rows: Mapping[bytes, bytes], /) -> None:
+        del rows
+
+    def discard(self, keys: Sequence[bytes], /) -> None:
+        del keys
+
+
+class _Base:
+    def __init__(self, client: openai.OpenAI | openai.AsyncOpenAI | None, setup: Setup) -> None:
+        if client is not None and (setup.api_key is not None or setup.base_url is not None):
+            raise ConfigError("pass either client= or api_key= and base_url=, not both: the client has its own")
+        self.setup = setup
+        self.origin = origin_of(setup.base_url) if client is None else origin_of(str(client.base_url))
+        self.cache: Cache = open_cache(setup.cache) or _NoCache()
+        self._closed = False
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigError("this client was closed; make a new one. Nothing was sent")
+
+
+class Client(_Base):
+    """Door, lane and cache for threads.
+
+    Args:
+        client: The user's own; None makes one at the first request.
+        setup: The rest.
+    """
+
+    def __init__(self, client: openai.OpenAI | None, setup: Setup) -> None:
+        if client is not None:
+            import openai  # noqa: PLC0415 -- imported already, where there is a client
+
+            if not isinstance(client, openai.OpenAI):
+                raise ConfigError(
+                    f"client must be an openai.OpenAI, not {type(client).__name__}; for tasks use the Async twin"
+                )
+        super().__init__(client, setup)
+        self._client = client
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._door: Door | None = None
+        self._lane: Lane | None = None
+
+    def open(self) -> tuple[Door, Lane]:
+        """What this process sends through."""
+        self._check_open()
+        if self._pid != os.getpid():
+            self._lock = threading.Lock()  # the parent's may have been held by a thread that does not exist here
+            self._pid, self._door, self._lane = os.getpid(), None, None
+        with self._lock:
+            if self._lane is None:
+                self._lane = Lane(self.setup.retry, self.setup.pace, self.setup.workers)
+            if self._door is None:
+                own = new_client(self.setup.api_key, self.setup.base_url) if self._client is None else self._client
+                self._door = Door(own, own=self._client is None)
+            return self._door, self._lane
+
+    def close(self) -> None:
+        """Close the connections that are ours; a client that was passed in stays open."""
+        self._closed = True
+        if self._door is not None and self._pid == os.getpid():
+            self._door.close()
+
+
+class AsyncClient(_Base):
+    """Door, lane and cache for tasks; each event loop has its own door and lane.
+
+    Args:
+        client: The user's own; None makes one per event loop, at its first request.
+        setup: The rest.
+    """
+
+    def __init__(self, client: openai.AsyncOpenAI | None, setup: Setup) -> None:
+        if client is not None:
+            import openai  # noqa: PLC0415 -- as in the twin
+
+            if not isinstance(client, openai.AsyncOpenAI):
+                raise ConfigError(
+                    f"client must be an openai.AsyncOpenAI, not {type(client).__name__}; for threads use the sync twin"
+                )
+        super().__init__(client, setup)
+        self._client = client
+        self._opened = PerLoop(self._make)
+
+    def _make(self) -> tuple[AsyncDoor, AsyncLane]:
+        own = new_async_client(self.setup.api_key, self.setup.base_url) if self._client is None else self._client
+        lane = AsyncLane(self.setup.retry, self.setup.pace, self.setup.workers)
+        return AsyncDoor(own, own=self._client is None), lane
+
+    def open(self) -> tuple[AsyncDoor, AsyncLane]:
+        """What this event loop sends through."""
+        self._check_open()
+        return self._opened.get()
+
+    async def close(self) -> None:
+        """Close this loop's connections, if they are ours; a client that was passed in stays open."""
+        self._closed = True
+        opened = self._opened.peek()
+        if opened is not None:
+            await opened[0].close()

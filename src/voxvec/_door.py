@@ -1,0 +1,298 @@
+"""The only module that touches the `openai` client: request in, (bytes, headers) out.
+
+Requests go through the user's client, so that keys, Azure routing, proxies, headers and hooks stay theirs, but past its
+typed models: a door hands over the bytes of the answer unread. What openai or its transport raise is
+sorted into our own errors here, and only here; theirs hold the request, and with it the key.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from voxvec._failures import Answer, from_status, from_transport, late
+from voxvec.errors import ConfigError, ResponseError, VoxvecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import httpx2
+    import openai
+    from openai._types import RequestOptions  # the type of a public parameter, itself not public
+
+__all__ = ["AsyncDoor", "Door", "Reply", "Request", "new_async_client", "new_client", "origin_of"]
+
+CONNECT = 5.0  # longest wait for a connection [s]
+# Read by openai to leave the body of an answer unread, so that we can bound its size and its time.
+_UNREAD = {"X-Stainless-Raw-Response": "stream", "Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request, ready to be sent any number of times.
+
+    Attributes:
+        path: Path below the base URL, such as ``/embeddings``.
+        body: JSON fields, or form fields if there is a file.
+        file: Name, content and media type of an upload.
+        max_reply: Largest answer that is read [bytes].
+        timeout: Longest time for one attempt, from connecting to the last byte [s].
+    """
+
+    path: str
+    body: Mapping[str, object]
+    file: tuple[str, bytes, str] | None = field(default=None, repr=False)
+    max_reply: int = 64 * 2**20
+    timeout: float = 60.0
+
+    @property
+    def files(self) -> list[tuple[str, tuple[str, bytes, str]]] | None:
+        """The upload as openai takes it."""
+        return None if self.file is None else [("file", self.file)]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that came with success, unparsed.
+
+    Attributes:
+        body: Content.
+        headers: By lower-case name.
+        status: HTTP status.
+    """
+
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    status: int
+
+    @property
+    def content_type(self) -> str | None:
+        """Media type that the server claims, if any."""
+        return self.headers.get("content-type")
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's name for the request."""
+        return self.headers.get("x-request-id")
+
+
+def _options(request: Request, timeout: float) -> RequestOptions:
+    import openai  # noqa: PLC0415 -- costs 400 ms, and a client that is only made needs none
+
+    return {
+        "headers": _UNREAD if request.file is None else {**_UNREAD, "Content-Type": "multipart/form-data"},
+        "timeout": openai.Timeout(timeout, connect=min(CONNECT, timeout)),
+        "follow_redirects": False,
+        "max_retries": 0,
+    }
+
+
+class _Body:
+    """Collects an answer under two bounds, its size and its time."""
+
+    def __init__(self, response: httpx2.Response, request: Request, until: float) -> None:
+        self._response, self._request, self._until = response, request, until
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def add(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        if self._size > self._request.max_reply:
+            raise ResponseError(
+                f"the answer is larger than {self._request.max_reply} bytes, which no honest answer to "
+                "this request can be; reading it was stopped. It was probably billed",
+                kind="malformed",
+                billed="maybe",
+                status=self._response.status_code,
+                request_id=self._response.headers.get("x-request-id"),
+            )
+        if time.monotonic() > self._until:
+            raise late(self._request.timeout)
+
+    def reply(self) -> Reply:
+        headers = {name.lower(): value for name, value in self._response.headers.items()}
+        return Reply(b"".join(self._chunks), headers, self._response.status_code)
+
+
+class _Base:
+    """What both doors know about their client."""
+
+    def __init__(self, client: openai.OpenAI | openai.AsyncOpenAI) -> None:
+        key = client.api_key
+        self._secrets = (key,) if len(key) > 3 else ()  # noqa: PLR2004 -- "x" is no secret
+
+    def _failure(self, error: Exception, request: Request) -> VoxvecError:
+        """Ours for theirs, without a trace of the request."""
+        if isinstance(error, VoxvecError):
+            return error
+        import openai  # noqa: PLC0415 -- as above
+
+        if isinstance(error, openai.APIStatusError):
+            headers = {name.lower(): value for name, value in error.response.headers.items()}
+            answer = Answer(error.status_code, headers, error.body, error.response.reason_phrase)
+            return from_status(answer, self._secrets)
+        return from_transport(error, request.timeout, self._secrets)
+
+
+class Door(_Base):
+    """Sends requests through an `openai.OpenAI`; one attempt each, no retries.
+
+    Args:
+        client: The user's client (copied without its retries; the connection pool stays shared) or our own.
+        own: Whether `close` closes the client's connections.
+    """
+
+    def __init__(self, client: openai.OpenAI, *, own: bool) -> None:
+        super().__init__(client)
+        self._client, self._own = client.with_options(max_retries=0), own
+
+    def send(self, request: Request, timeout: float | None = None) -> Reply:
+        """Send once and read the whole answer.
+
+        Args:
+            request: What to send.
+            timeout: Longest time [s]; the request's own if None.
+
+        Raises:
+            ServiceError: Of the kind that tells what failed.
+            ResponseError: The answer is far too large.
+        """
+        allowed = min(timeout, request.timeout) if timeout is not None else request.timeout
+        try:
+            return self._send(request, allowed)
+        except Exception as error:  # noqa: BLE001 -- hooks, transports and credential providers may raise anything
+            failure = self._failure(error, request)
+        # Raised here and not in the handler: there it would keep the original, with the key, as its context.
+        raise failure
+
+    def _send(self, request: Request, timeout: float) -> Reply:
+        import httpx2  # noqa: PLC0415 -- as openai
+
+        until = time.monotonic() + timeout
+        response = self._client.post(
+            request.path,
+            body=dict(request.body),
+            files=request.files,
+            options=_options(request, timeout),
+            cast_to=httpx2.Response,
+        )
+        try:
+            body = _Body(response, request, until)
+            for chunk in response.iter_bytes():
+                body.add(chunk)
+        finally:
+            response.close()
+        return body.reply()
+
+    def close(self) -> None:
+        """Close the connections, if they are ours."""
+        if self._own:
+            self._client.close()
+
+
+class AsyncDoor(_Base):
+    """The same through an `openai.AsyncOpenAI`."""
+
+    def __init__(self, client: openai.AsyncOpenAI, *, own: bool) -> None:
+        super().__init__(client)
+        self._client, self._own = client.with_options(max_retries=0), own
+
+    async def send(self, request: Request, timeout: float | None = None) -> Reply:  # noqa: ASYNC109 -- bounds an attempt, as in the twin
+        """Send once and read the whole answer; see `Door.send`."""
+        import anyio  # noqa: PLC0415 -- as openai
+
+        allowed = min(timeout, request.timeout) if timeout is not None else request.timeout
+        try:
+            with anyio.fail_after(allowed):
+                return await self._send(request, allowed)
+        except TimeoutError:
+            failure: VoxvecError = late(allowed)
+        except Exception as error:  # noqa: BLE001 -- as in the twin
+            failure = self._failure(error, request)
+        raise failure
+
+    async def _send(self, request: Request, timeout: float) -> Reply:  # noqa: ASYNC109 -- as above
+        import httpx2  # noqa: PLC0415 -- as openai
+
+        until = time.monotonic() + timeout
+        response = await self._client.post(
+            request.path,
+            body=dict(request.body),
+            files=request.files,
+            options=_options(request, timeout),
+            cast_to=httpx2.Response,
+        )
+        try:
+            body = _Body(response, request, until)
+            async for chunk in response.aiter_bytes():
+                body.add(chunk)
+        finally:
+            await response.aclose()
+        return body.reply()
+
+    async def close(self) -> None:
+        """Close the connections, if they are ours."""
+        if self._own:
+            await self._client.close()
+
+
+def new_client(api_key: str | None, base_url: str | None) -> openai.OpenAI:
+    """A client of our own.
+
+    Args:
+        api_key: Key; None takes ``OPENAI_API_KEY`` from the environment.
+        base_url: Root of the API; None takes ``OPENAI_BASE_URL``, or OpenAI's.
+
+    Raises:
+        ConfigError: There is no key, or it or the URL cannot be right.
+    """
+    import openai  # noqa: PLC0415 -- as above
+
+    return openai.OpenAI(api_key=_checked_key(api_key), base_url=_checked_url(base_url), max_retries=0)
+
+
+def new_async_client(api_key: str | None, base_url: str | None) -> openai.AsyncOpenAI:
+    """A client of our own for tasks; see `new_client`."""
+    import openai  # noqa: PLC0415 -- as above
+
+    return openai.AsyncOpenAI(api_key=_checked_key(api_key), base_url=_checked_url(base_url), max_retries=0)
+
+
+def _checked_key(api_key: str | None) -> str:
+    key = api_key if api_key is not None else os.environ.get("OPENAI_API_KEY", "")
+    key = key.strip()
+    if not key:
+        raise ConfigError(
+            "there is no key: set OPENAI_API_KEY or pass api_key=, or work offline without one by passing "
+            "client=voxvec.local.client(). Nothing was sent"
+        )
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ConfigError(
+            "the key holds a blank, a control or a non-ASCII character, so it is not a key; nothing was sent"
+        )
+    return key
+
+
+def _checked_url(base_url: str | None) -> str | None:
+    origin_of(base_url)
+    return base_url
+
+
+def origin_of(base_url: str | None) -> str:
+    """Which server, in one spelling: it is part of every cache key.
+
+    Args:
+        base_url: Root of the API; None takes ``OPENAI_BASE_URL`` from the environment, or OpenAI's.
+
+    Raises:
+        ConfigError: It is no HTTP address, or holds a user name.
+    """
+    parts = urlsplit(base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1")
+    if parts.scheme.lower() not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        raise ConfigError("the base URL must look like https://host/v1, without a user name; nothing was sent")
+    port = f":{parts.port}" if parts.port not in {None, 80 if parts.scheme == "http" else 443} else ""
+    return f"{parts.scheme.lower()}://{parts.hostname}{port}{parts.path.rstrip('/')}"

@@ -1,0 +1,161 @@
+"""What openai and the transport below it raise, sorted into our own errors.
+
+Only plain values come in and go out, so that no request, no response and no key is reachable from an error.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, cast
+
+from voxvec.errors import (
+    AuthError,
+    Billed,
+    ConfigError,
+    Kind,
+    NetworkError,
+    QuotaError,
+    RateLimitError,
+    RefusedError,
+    ResponseError,
+    ServerError,
+    ServiceError,
+    ServiceTimeoutError,
+    VoxvecError,
+    redact,
+)
+from voxvec.policy import retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Answer", "from_status", "from_transport", "late"]
+
+_QUOTA = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "billing_hard_limit_reached",
+    }
+)
+_TRANSIENT = frozenset({408, 409, 425, 500, 502, 503, 504, 529, *range(520, 525)})
+_MAYBE_THROTTLED = frozenset({503, 529})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that says no.
+
+    Attributes:
+        status: HTTP status.
+        headers: By lower-case name.
+        body: The error object, or the text where it is no JSON.
+        phrase: The status in words.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: object
+    phrase: str
+
+
+def late(timeout: float) -> ServiceTimeoutError:
+    return ServiceTimeoutError(
+        f"no complete answer within {timeout:g} s; the server may have done and billed the work. "
+        "Give it longer with timeout=",
+        kind="late",
+        billed="maybe",
+    )
+
+
+def from_status(answer: Answer, secrets: tuple[str, ...] = ()) -> ServiceError:
+    """Sort an HTTP error by its status, its code and its headers."""
+    headers = answer.headers
+    code, family = _field(answer.body, "code"), _field(answer.body, "type")
+    hint = retry_after(headers, dt.datetime.now(dt.UTC))
+    cls, kind, billed = _sort(answer.status, code, family, hinted=hint is not None)
+    reason = redact(_reason(answer.body) or answer.phrase, secrets).rstrip(". ")
+    return cls(
+        f"the server answered {answer.status}{f' ({code})' if code else ''}: {reason}. {_ADVICE[kind]}",
+        kind=kind,
+        billed=billed,
+        status=answer.status,
+        code=code,
+        request_id=headers.get("x-request-id"),
+        retry_after=hint,
+        should_retry={"true": True, "false": False}.get(headers.get("x-should-retry", "").lower()),
+    )
+
+
+_ADVICE: Mapping[Kind, str] = {
+    "quota": "Waiting does not help: look at the account's billing page. This request was not billed",
+    "throttled": "Slow down with pace= or workers=, or ask for higher limits. This request was not billed",
+    "refused": "Sending it again would not help. It was not billed",
+    "transient": "The server is at fault; try again later",
+}
+
+
+def _sort(status: int, code: str | None, kind: str | None, *, hinted: bool) -> tuple[type[ServiceError], Kind, Billed]:
+    if code in _QUOTA or kind == "insufficient_quota":
+        return QuotaError, "quota", "no"
+    if status == HTTPStatus.TOO_MANY_REQUESTS or code == "slow_down":
+        return RateLimitError, "throttled", "no"
+    if status in _MAYBE_THROTTLED and hinted:
+        return ServerError, "throttled", "no"
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return AuthError, "refused", "no"
+    if status in _TRANSIENT:
+        return ServerError, "transient", "no" if status in _MAYBE_THROTTLED else "maybe"
+    return RefusedError, "refused", "no"
+
+
+def _field(body: object, name: str) -> str | None:
+    value = cast("dict[str, object]", body).get(name) if isinstance(body, dict) else None
+    return redact(value)[:100] if isinstance(value, str) and value else None
+
+
+def _reason(body: object) -> str:
+    """The server's own words, wherever it put them: OpenAI, FastAPI, llama.cpp and plain text differ."""
+    if not isinstance(body, dict):
+        return body if isinstance(body, str) else ""
+    fields = cast("dict[str, object]", body)
+    for name in ("message", "detail", "error"):
+        words = fields.get(name)
+        if isinstance(words, str) and words:
+            return words
+    return json.dumps(fields, default=str)
+
+
+def from_transport(error: Exception, timeout: float, secrets: tuple[str, ...] = ()) -> VoxvecError:
+    """Sort what went wrong below HTTP, by name: openai may run on `httpx2` or on the user's older `httpx`."""
+    cause = error.__cause__ or error
+    names = {cls.__name__ for cls in type(cause).__mro__}
+    words = redact(str(cause) or type(cause).__name__, secrets)
+    if names & {"ConnectError", "ConnectTimeout", "PoolTimeout"}:
+        return NetworkError(f"no connection to the server: {words}. Nothing was sent", kind="never_sent")
+    if names & {"LocalProtocolError", "UnsupportedProtocol", "InvalidURL"}:
+        return ConfigError(
+            f"the request cannot be sent as it is: {type(cause).__name__}. "
+            "Look at the key, the headers and the base URL. Nothing was sent"
+        )
+    if "TimeoutException" in names:
+        return late(timeout)
+    if "TransportError" in names:
+        return NetworkError(
+            f"the connection broke before the answer was complete: {words}. The request may have been billed",
+            kind="broken",
+            billed="maybe",
+        )
+    if "DecodingError" in names:
+        return ResponseError(f"the answer cannot be decompressed: {words}", kind="malformed", billed="maybe")
+    return ServiceError(
+        f"the client raised {type(cause).__name__}: {words}. Whether anything was sent is unknown",
+        kind="refused",
+        billed="maybe",
+    )

@@ -1,0 +1,71 @@
+"""What is being bought at this moment, and by which call, so that nobody buys it a second time.
+
+Pure bookkeeping: a lane in `voxvec._run` keeps it from being used by two threads at once, and does the waiting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["Claim", "Flights", "Slot"]
+
+
+@dataclass(slots=True)
+class Slot:
+    """A text that is being bought: still in the air, landed with its row, or given up."""
+
+    over: bool = False
+    row: bytes | None = None
+
+
+@dataclass(slots=True)
+class Claim:
+    """Who buys what, by key.
+
+    Attributes:
+        lot: What the keys leave open, such as how many dims are wanted; only claims of one lot share.
+        mine: For the call that made the claim to buy.
+        theirs: On its way already, for another call.
+    """
+
+    lot: int
+    mine: dict[bytes, Slot] = field(default_factory=dict[bytes, Slot])
+    theirs: dict[bytes, Slot] = field(default_factory=dict[bytes, Slot])
+
+    def landed(self) -> bool:
+        """Whether nothing of theirs is in the air any more."""
+        return all(slot.over for slot in self.theirs.values())
+
+    def rows(self) -> dict[bytes, bytes]:
+        """What landed, by name; what was given up is absent."""
+        return {name: slot.row for name, slot in self.theirs.items() if slot.row is not None}
+
+
+class Flights:
+    """Which texts are being bought right now, by name, so that nobody buys one a second time."""
+
+    def __init__(self) -> None:
+        self._slots: dict[tuple[int, bytes], Slot] = {}
+
+    def claim(self, names: Iterable[bytes], lot: int) -> Claim:
+        """Take on what nobody is buying."""
+        claim = Claim(lot)
+        for name in names:
+            slot = self._slots.get((lot, name))
+            if slot is not None:
+                claim.theirs[name] = slot
+            else:
+                claim.mine[name] = self._slots[lot, name] = Slot()
+        return claim
+
+    def land(self, claim: Claim, rows: Mapping[bytes, bytes | None]) -> None:
+        """Note that rows have come, or, as None, that they will not."""
+        for name, row in rows.items():
+            slot = claim.mine[name]
+            if not slot.over:
+                slot.row, slot.over = row, True
+                del self._slots[claim.lot, name]

@@ -1,0 +1,215 @@
+"""Who may send, and when: what all requests of one client share.
+
+A `Gate` knows no clock, no thread and no task. It is told the time, says who goes, and is told how it went; the shell
+in `voxvec._run` does the waiting. So a storm of rejections can be replayed in a test within milliseconds.
+
+The gate has three conditions. *Open*: up to ``workers`` requests are on their way. *Closed*: the server asked
+for patience, everybody waits. *Broken*: asking is pointless (no money, a wrong key, a dead server), so
+calls fail at once. From both of the latter the way back leads through a single probe.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from voxvec.errors import AuthError, QuotaError, ResponseError, ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from voxvec.policy import Budget, Pace
+
+__all__ = ["Bucket", "Gate", "Outcome", "Ticket"]
+
+Outcome: TypeAlias = ServiceError | ResponseError | Literal["ok", "cancelled"]
+"""How a request went: well, wrong, or nobody waits for it any more."""
+
+_FIRST, _LONGEST = 0.5, 20.0  # bounds of the wait after a rejection that names none [s]
+_FLOOR = 0.1  # least wait after a rejection that names one [s]
+_PROBES = 60.0  # longest pause between two probes of a dead server, and the pause after quota and key errors [s]
+_WRONG_KEYS = 3  # refusals of the key in a row before asking is pointless
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Leave to send one request.
+
+    Attributes:
+        probe: Whether this is the one request by which a closed gate finds out how things are.
+    """
+
+    probe: bool
+
+
+class Bucket:
+    """Spreads ``rate`` units per minute evenly; the caller owns the clock and the waiting."""
+
+    def __init__(self, rate: float) -> None:
+        self._per_second, self._free_at = rate / 60.0, -math.inf
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next unit may be used [s]."""
+        return max(0.0, self._free_at - now)
+
+    def take(self, units: float, now: float) -> None:
+        """Use units now; whoever comes next waits for them to be made good."""
+        self._free_at = max(self._free_at, now) + units / self._per_second
+
+
+class Gate:
+    """Admits requests; see the module's docstring.
+
+    Args:
+        workers: Most requests on their way at a time.
+        pace: Limits set by hand.
+        budget: What retries may cost.
+        draw: Uniform random number between two bounds.
+    """
+
+    def __init__(
+        self, workers: int, pace: Pace, budget: Budget, draw: Callable[[float, float], float] = random.uniform
+    ) -> None:
+        self._workers, self._budget, self._draw = workers, budget, draw
+        self._requests = Bucket(pace.requests) if pace.requests else None
+        self._tokens = Bucket(pace.tokens) if pace.tokens else None
+        self._purse = budget.tokens
+        self._in_flight = 0
+        self._closed = False
+        self._not_before = -math.inf
+        self._probing = False
+        self._cause: ServiceError | ResponseError | None = None
+        self._rejections = self._outages = self._wrong_keys = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests on their way."""
+        return self._in_flight
+
+    @property
+    def purse(self) -> float:
+        """What is left for retries, in tokens of the budget."""
+        return self._purse
+
+    def admit(self, now: float, *, tokens: int = 0, patient: bool = True) -> Ticket | float | ServiceError:
+        """Ask to send one request.
+
+        Args:
+            now: Any steady clock [s].
+            tokens: Size of the request, for the pace [tokens].
+            patient: Whether the caller would rather wait for a dead server than fail.
+
+        Returns:
+            A ticket, to be handed back to `settle`; or the seconds to wait before asking again, infinite if
+            only another request's outcome can help [s]; or why asking is pointless.
+        """
+        if self._closed:
+            wait = math.inf if self._probing else self._not_before - now
+            if wait > 0 and self._cause is not None and not (patient and self._outages):
+                return self._refusal(self._cause, now)
+            if wait > 0:
+                return wait
+        if self._in_flight >= self._workers:
+            return math.inf
+        wait = self._pace_wait(now)
+        if wait > 0:
+            return wait
+        return self._let_in(now, tokens)
+
+    def _pace_wait(self, now: float) -> float:
+        return max((bucket.wait(now) for bucket in (self._requests, self._tokens) if bucket), default=0.0)
+
+    def _let_in(self, now: float, tokens: int) -> Ticket:
+        if self._requests:
+            self._requests.take(1, now)
+        if self._tokens:
+            self._tokens.take(tokens, now)
+        self._in_flight += 1
+        ticket = Ticket(probe=self._closed)
+        self._probing = self._probing or ticket.probe
+        return ticket
+
+    def _refusal(self, cause: ServiceError | ResponseError, now: float) -> ServiceError:
+        seconds = max(0.0, self._not_before - now)
+        message = (
+            f"not asked, because the last answers were: {str(cause).removesuffix('.')}; "
+            f"the next request is let through in {seconds:.0f} s. Nothing was sent or billed"
+        )
+        kind = type(cause) if isinstance(cause, ServiceError) else ServiceError
+        return kind(message, kind="breaker", status=cause.status, code=cause.code, retry_after=seconds, attempts=0)
+
+    def settle(self, ticket: Ticket, outcome: Outcome, now: float, *, spent: float = 0.0) -> None:
+        """Hand a ticket back.
+
+        Args:
+            ticket: What `admit` gave.
+            outcome: How it went.
+            now: The same clock [s].
+            spent: Tokens that this request's retries took from the budget; a success gives them back.
+        """
+        self._in_flight -= 1
+        if ticket.probe:
+            self._probing = False
+        if outcome == "cancelled":
+            return
+        if outcome == "ok":
+            self._purse = min(self._budget.tokens, self._purse + (spent or self._budget.success))
+            self._wrong_keys = 0
+        if isinstance(outcome, ServiceError) and outcome.kind == "throttled":
+            self._reject(outcome, now)
+        elif isinstance(outcome, QuotaError) or self._key_is_wrong(outcome):
+            self._break(outcome, now + _PROBES)
+        elif ticket.probe:
+            self._probed(outcome, now)
+
+    def _key_is_wrong(self, outcome: Outcome) -> bool:
+        self._wrong_keys += isinstance(outcome, AuthError) and outcome.status == 401  # noqa: PLR2004 -- HTTP
+        return isinstance(outcome, AuthError) and self._wrong_keys >= _WRONG_KEYS
+
+    def _reject(self, error: ServiceError, now: float) -> None:
+        self._rejections += 1
+        if error.retry_after is None:
+            wait = self._draw(0.5, 1.0) * min(_LONGEST, _FIRST * 2.0 ** min(self._rejections - 1, 64))
+        else:
+            # A little later than asked, each time by another little, so that a fleet does not wake as one.
+            hint = max(_FLOOR, error.retry_after)
+            wait = hint + self._draw(0.0, hint / 8)
+        self._closed = True
+        self._not_before = max(self._not_before, now + wait)
+
+    def _break(self, cause: Outcome, until: float) -> None:
+        self._closed = True
+        self._cause = cause if isinstance(cause, ServiceError | ResponseError) else self._cause
+        self._not_before = max(self._not_before, until)
+
+    def _probed(self, outcome: Outcome, now: float) -> None:
+        dead = isinstance(outcome, ServiceError) and outcome.kind in {"never_sent", "transient", "broken", "late"}
+        if not dead:
+            self._closed, self._cause = False, None
+            self._rejections = self._outages = 0
+        elif self._outages:
+            self._outages += 1
+            self._break(outcome, now + self._pause())
+        else:
+            self._not_before = now + self._draw(0.5, 1.0) * _FIRST
+
+    def _pause(self) -> float:
+        return min(_PROBES, 2.0 ** min(self._outages - 1, 64))
+
+    def spend(self, error: ServiceError | ResponseError, cost: float, now: float) -> bool:
+        """Pay for a retry.
+
+        Returns:
+            Whether the purse could pay. If not, the server counts as dead: the gate lets one probe through after
+            1, 2, 4 … 60 s.
+        """
+        if cost <= self._purse:
+            self._purse -= cost
+            return True
+        if not self._outages:
+            self._outages = 1
+            self._break(copy.copy(error), now + self._pause())
+        return False

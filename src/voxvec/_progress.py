@@ -1,0 +1,38 @@
+"""How a long call shows how far it is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TypeAlias
+
+__all__ = ["Progress", "Tell", "reporter"]
+
+Progress: TypeAlias = bool | Callable[[int, int], None]
+"""True for a line on standard error, or a function that is told what is done and of how many."""
+
+
+Tell: TypeAlias = Callable[[Callable[[], int]], None]
+"""Takes a function that counts what is done; it is called only if anybody wants to know."""
+
+
+def reporter(progress: Progress, total: int, what: str) -> Tell:
+    """What to call whenever something got done, with a function that counts how much is.
+
+    Args:
+        progress: What the user asked for.
+        total: How many there are in all.
+        what: What they are, for the line.
+    """
+    if progress is False or not total:
+        return lambda _: None
+    if progress is True:
+        return lambda count: _line(count(), total, what)
+    tell = progress
+    return lambda count: tell(count(), total)
+
+
+def _line(done: int, total: int, what: str) -> None:
+    end = "\n" if done >= total or not sys.stderr.isatty() else ""
+    start = "\r" if sys.stderr.isatty() else ""
+    print(f"{start}{done:,} of {total:,} {what} ({done / total:.0%})", end=end, file=sys.stderr, flush=True)  # noqa: T201 -- it was asked for

@@ -1,0 +1,476 @@
+"""The only threads, tasks and sleeps of the package.
+
+A *lane* is what all calls of one client share: the gate, and which texts are being bought at this moment. `Lane` serves
+threads, `AsyncLane` the tasks of one event loop; both do the same things in the same order, and all
+decisions are taken elsewhere, in `voxvec.policy` and `voxvec._gate`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from voxvec._flights import Claim, Flights
+from voxvec._gate import Gate, Outcome, Ticket
+from voxvec.errors import ResponseError, ServiceError, ServiceTimeoutError
+from voxvec.policy import Tries
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+
+    import anyio
+    from anyio.lowlevel import RunVar
+
+    from voxvec.policy import Pace, Retry
+
+__all__ = ["Asked", "AsyncLane", "Call", "Clock", "Lane", "PerLoop", "aside", "in_order", "in_rounds", "in_thread"]
+
+T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 -- an item of work
+R = TypeVar("R")
+
+
+class Clock:
+    """The time and how to let it pass; tests bring one in which waiting takes no time."""
+
+    def now(self) -> float:
+        """Seconds on a steady clock that wall-clock changes do not move [s]."""
+        return time.monotonic()
+
+    def wait(self, changed: threading.Condition, seconds: float) -> None:
+        """Give up the lock until something changed, or the time is over [s]."""
+        changed.wait(None if math.isinf(seconds) else seconds)
+
+    async def await_(self, changed: anyio.Event, seconds: float) -> None:
+        """The same for a task."""
+        import anyio  # noqa: PLC0415 -- comes with openai, and a client that is only made needs none
+
+        with anyio.move_on_after(None if math.isinf(seconds) else seconds):
+            await changed.wait()
+
+
+class _StoppedError(Exception):
+    """Another part of the same call failed for good; this part is not sent any more."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of the user: several requests that succeed or stop together.
+
+    Attributes:
+        patient: Whether it is a job, which would rather wait for a dead server than fail.
+        until: When it must be over, on the lane's clock [s].
+        stopped: Whether nothing more is to be sent.
+    """
+
+    patient: bool = False
+    until: float = math.inf
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[T]):
+    """An answer and what it took.
+
+    Attributes:
+        value: The answer, read and checked.
+        attempts: Requests made for it.
+        maybe_billed: How many of the failed ones may have been billed.
+    """
+
+    value: T
+    attempts: int
+    maybe_billed: int
+
+
+class _Shared:
+    """What both lanes do alike."""
+
+    def __init__(self, retry: Retry, pace: Pace, workers: int, clock: Clock | None = None) -> None:
+        self.workers = workers
+        self.clock = clock or Clock()
+        self._retry = retry
+        self._gate = Gate(workers, pace, retry.budget)
+        self._flights = Flights()
+
+    def call(self, deadline: float | None) -> Call:
+        """Begin a call that must be over within ``deadline`` seconds [s]."""
+        return Call(until=math.inf if deadline is None else self.clock.now() + deadline)
+
+    def _tries(self, call: Call) -> Tries:
+        def spend(error: ServiceError | ResponseError, cost: float) -> bool:
+            return self._gate.spend(error, cost, self.clock.now())
+
+        return Tries(policy=self._retry, job=call.patient, spend=spend, left=lambda: call.until - self.clock.now())
+
+    def _knock(self, call: Call, tokens: int) -> Ticket | float:
+        """A ticket, or how long to wait for a change [s]."""
+        if call.stopped:
+            raise _StoppedError
+        now = self.clock.now()
+        answer = self._gate.admit(now, tokens=tokens, patient=call.patient)
+        if isinstance(answer, ServiceError):
+            raise answer
+        left = call.until - now
+        if isinstance(answer, Ticket):
+            if left > 0:
+                return answer
+            self._gate.settle(answer, "cancelled", now)
+        # No wait is begun that would end after the deadline.
+        if answer == math.inf:
+            return self._left(call)
+        if isinstance(answer, Ticket) or answer >= left:
+            raise _too_late()
+        return answer
+
+    def _left(self, call: Call) -> float:
+        left = call.until - self.clock.now()
+        if left <= 0:
+            raise _too_late()
+        return left
+
+
+def _too_late() -> ServiceTimeoutError:
+    return ServiceTimeoutError(
+        "the deadline= of the call came before its turn to send; nothing of this part was sent or billed", kind="late"
+    )
+
+
+class Lane(_Shared):
+    """What all calls of a client share, for threads.
+
+    Args:
+        retry: When to ask again.
+        pace: Limits set by hand.
+        workers: Most requests on their way at a time.
+        clock: The time; for tests.
+    """
+
+    def __init__(self, retry: Retry, pace: Pace, workers: int, clock: Clock | None = None) -> None:
+        super().__init__(retry, pace, workers, clock)
+        self._changed = threading.Condition()
+
+    def ask(self, call: Call, send: Callable[[float], T], *, tokens: int = 0) -> Asked[T]:
+        """Make one request, again and again as the policy says.
+
+        Args:
+            call: What it belongs to.
+            send: Sends and checks; told how much time is left [s].
+            tokens: Size of the request, for the pace [tokens].
+        """
+        tries = self._tries(call)
+
+        def attempt() -> T:
+            ticket = self._enter(call, tokens)
+            outcome: Outcome = "cancelled"
+            try:
+                value = send(call.until - self.clock.now())
+                outcome = "ok"
+            except (ServiceError, ResponseError) as error:
+                outcome = error
+                raise
+            finally:
+                self._leave(ticket, outcome, tries.spent)
+            return value
+
+        value = self._retry.waiting(tries, self._sleep)(attempt)
+        return Asked(value, len(tries.failures) + 1, tries.maybe_billed)
+
+    def _enter(self, call: Call, tokens: int) -> Ticket:
+        with self._changed:
+            while True:
+                answer = self._knock(call, tokens)
+                if isinstance(answer, Ticket):
+                    return answer
+                self.clock.wait(self._changed, answer)
+
+    def _leave(self, ticket: Ticket, outcome: Outcome, spent: float) -> None:
+        with self._changed:
+            self._gate.settle(ticket, outcome, self.clock.now(), spent=spent)
+            self._changed.notify_all()
+
+    def _sleep(self, seconds: float) -> None:
+        # On a condition of its own: the news that wake the waiters at the gate are none for this request.
+        if seconds > 0:
+            own = threading.Condition()
+            with own:
+                self.clock.wait(own, seconds)
+
+    def send_all(
+        self,
+        call: Call,
+        items: Sequence[I],
+        work: Callable[[I], R],
+        take: Callable[[I, R], None],
+        fail: Callable[[I, Exception], bool],
+    ) -> None:
+        """Work on all items side by side.
+
+        Args:
+            call: What they belong to.
+            items: What to work on, in this order.
+            work: Sends one; called from several threads.
+            take: Keeps its result before its thread goes on; one at a time.
+            fail: Notes a failure; True means to go on with the others.
+        """
+        source, lock = iter(items), threading.Lock()
+
+        def crew() -> None:
+            while True:
+                with lock:
+                    item = None if call.stopped else next(source, None)
+                if item is None:
+                    return
+                try:
+                    result = work(item)
+                    with lock:
+                        take(item, result)
+                except _StoppedError:
+                    return
+                except Exception as error:  # noqa: BLE001 -- handed to the caller, who raises it
+                    with lock:
+                        call.stopped = not fail(item, error) or call.stopped
+                    self._wake()
+
+        if len(items) <= 1 or self.workers == 1:
+            crew()
+            return
+        try:
+            for future in [in_thread(crew) for _ in range(min(self.workers, len(items)))]:
+                future.result()
+        except BaseException:  # Ctrl-C: what is on its way is still kept, nothing more is sent
+            call.stopped = True
+            self._wake()
+            raise
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    @contextmanager
+    def claim(self, names: Iterable[bytes], lot: int = 0) -> Generator[Claim]:
+        """Take on what nobody is buying; on leaving, give up what has not landed."""
+        with self._changed:
+            claim = self._flights.claim(names, lot)
+        try:
+            yield claim
+        finally:
+            self.land(claim, dict.fromkeys(claim.mine))
+
+    def land(self, claim: Claim, rows: Mapping[bytes, bytes | None]) -> None:
+        """Hand rows to whoever waits for them; None means that they must look after themselves."""
+        with self._changed:
+            self._flights.land(claim, rows)
+            self._changed.notify_all()
+
+    def wait_for(self, call: Call, claim: Claim) -> dict[bytes, bytes]:
+        """Wait until nothing of theirs is in the air, and return what landed."""
+        with self._changed:
+            while not claim.landed():
+                self.clock.wait(self._changed, self._left(call))
+        return claim.rows()
+
+
+class AsyncLane(_Shared):
+    """What all calls of a client share, for the tasks of one event loop; see `Lane`."""
+
+    def __init__(self, retry: Retry, pace: Pace, workers: int, clock: Clock | None = None) -> None:
+        super().__init__(retry, pace, workers, clock)
+        self._waiting: set[anyio.Event] = set()
+
+    async def ask(self, call: Call, send: Callable[[float], Awaitable[T]], *, tokens: int = 0) -> Asked[T]:
+        """Make one request, again and again as the policy says; see `Lane.ask`."""
+        tries = self._tries(call)
+
+        async def attempt() -> T:
+            ticket = await self._enter(call, tokens)
+            outcome: Outcome = "cancelled"
+            try:
+                value = await send(call.until - self.clock.now())
+                outcome = "ok"
+            except (ServiceError, ResponseError) as error:
+                outcome = error
+                raise
+            finally:
+                self._gate.settle(ticket, outcome, self.clock.now(), spent=tries.spent)
+                self._wake()
+            return value
+
+        value: T = await self._retry.awaiting(tries, self._sleep)(attempt)
+        return Asked(value, len(tries.failures) + 1, tries.maybe_billed)
+
+    async def _enter(self, call: Call, tokens: int) -> Ticket:
+        while True:
+            answer = self._knock(call, tokens)
+            if isinstance(answer, Ticket):
+                return answer
+            await self._news(answer)
+
+    async def _news(self, seconds: float) -> None:
+        import anyio  # noqa: PLC0415 -- as above
+
+        event = anyio.Event()
+        self._waiting.add(event)
+        try:
+            await self.clock.await_(event, seconds)
+        finally:
+            self._waiting.discard(event)
+
+    def _wake(self) -> None:
+        for event in self._waiting:
+            event.set()
+
+    async def _sleep(self, seconds: float) -> None:
+        import anyio  # noqa: PLC0415 -- as above
+
+        await self.clock.await_(anyio.Event(), seconds)
+
+    async def send_all(
+        self,
+        call: Call,
+        items: Sequence[I],
+        work: Callable[[I], Awaitable[R]],
+        take: Callable[[I, R], Awaitable[None]],
+        fail: Callable[[I, Exception], bool],
+    ) -> None:
+        """Work on all items side by side; see `Lane.send_all`."""
+        import anyio  # noqa: PLC0415 -- as above
+
+        source, one_at_a_time = iter(items), anyio.Lock()
+
+        async def crew() -> None:
+            while not call.stopped and (item := next(source, None)) is not None:
+                try:
+                    result = await work(item)
+                    with anyio.CancelScope(shield=True):  # it is paid for
+                        async with one_at_a_time:
+                            await take(item, result)
+                except _StoppedError:
+                    return
+                except Exception as error:  # noqa: BLE001 -- handed to the caller, who raises it
+                    call.stopped = not fail(item, error) or call.stopped
+                    self._wake()
+
+        async with anyio.create_task_group() as group:
+            for _ in range(min(self.workers, len(items))):
+                group.start_soon(crew)
+
+    @contextmanager
+    def claim(self, names: Iterable[bytes], lot: int = 0) -> Generator[Claim]:
+        """Take on what nobody is buying; see `Lane.claim`."""
+        claim = self._flights.claim(names, lot)
+        try:
+            yield claim
+        finally:
+            self.land(claim, dict.fromkeys(claim.mine))
+
+    def land(self, claim: Claim, rows: Mapping[bytes, bytes | None]) -> None:
+        """Hand rows to whoever waits for them; see `Lane.land`."""
+        self._flights.land(claim, rows)
+        self._wake()
+
+    async def wait_for(self, call: Call, claim: Claim) -> dict[bytes, bytes]:
+        """Wait until nothing of theirs is in the air, and return what landed."""
+        while not claim.landed():
+            await self._news(self._left(call))
+        return claim.rows()
+
+
+def in_thread(work: Callable[..., R], *args: object) -> Future[R]:
+    """Run something in a thread of its own, with the caller's context variables.
+
+    The thread is a daemon: a program that is told to end does not wait for a server.
+    """
+    future: Future[R] = Future()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            future.set_result(context.run(work, *args))
+        except BaseException as error:  # noqa: BLE001 -- raised again by whoever asks for the result
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="voxvec").start()
+    return future
+
+
+async def aside(work: Callable[..., R], *args: object) -> R:
+    """Run something that blocks for a short while, such as a look into a cache, without holding up the event loop."""
+    import anyio.to_thread  # noqa: PLC0415 -- as above
+
+    return await anyio.to_thread.run_sync(work, *args)
+
+
+def in_order(items: Iterable[I], work: Callable[[I], R], ahead: int) -> Iterator[R]:
+    """Work on items side by side, yield the results in order, and never be more than ``ahead`` items ahead."""
+    running: deque[Future[R]] = deque()
+    for item in items:
+        running.append(in_thread(work, item))
+        if len(running) >= ahead:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
+
+
+async def in_rounds(items: AsyncIterator[I], work: Callable[[I], Awaitable[R]], ahead: int) -> AsyncIterator[R]:
+    """Work on ``ahead`` items side by side, yield their results in order, and go on with the next.
+
+    Rounds, because a generator must not be suspended inside a group of running tasks.
+    """
+    import anyio  # noqa: PLC0415 -- as above
+
+    async def one(item: I, position: int) -> None:
+        try:
+            results[position] = await work(item)
+        except Exception as error:  # noqa: BLE001 -- raised below, outside the group, as itself
+            failures[position] = error
+
+    more = True
+    while more:
+        results: dict[int, R] = {}
+        failures: dict[int, Exception] = {}
+        async with anyio.create_task_group() as group:
+            for position in range(ahead):
+                item = await anext(items, None)
+                more = item is not None
+                if item is None:
+                    break
+                group.start_soon(one, item, position)
+        for position in range(len(results) + len(failures)):
+            if position in failures:
+                raise failures[position]
+            yield results[position]
+
+
+class PerLoop(Generic[T]):
+    """One object per event loop, made when first asked for: what belongs to a loop must not be used in another."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._var: RunVar[T | None] | None = None
+
+    def get(self) -> T:
+        """The running loop's object."""
+        value = self.peek()
+        if value is None:
+            value = self._make()
+            self._variable().set(value)
+        return value
+
+    def peek(self) -> T | None:
+        """The running loop's object, if there is one yet."""
+        return self._variable().get(None)
+
+    def _variable(self) -> RunVar[T | None]:
+        from anyio.lowlevel import RunVar  # noqa: PLC0415 -- as above
+
+        if self._var is None:
+            self._var = RunVar("voxvec")
+        return self._var

@@ -1,0 +1,341 @@
+"""What to ask and how to assemble it.
+
+A job is fed by a shell and never touches the network, the disk or the clock, so the sync and the async client are the
+same program::
+
+    job = EmbeddingJob(texts, settings)
+    while names := job.open():                 # what is neither known nor failed
+        damaged = job.fill(names, rows)        # rows the cache knew
+        for batch in job.batches(names):       # what to ask
+            fresh = job.receive(batch, decode(reply))
+    job.result()                               # caller's order, duplicates restored
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from voxvec import rows
+from voxvec.embedding import texts as column
+from voxvec.embedding.packing import Batch, Packer, Slot
+from voxvec.embedding.settings import Keys, Settings
+from voxvec.embedding.vectors import Embeddings, Usage
+from voxvec.errors import InputError, ResponseError, VoxvecError
+from voxvec.similarity.measures import truncate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from decimal import Decimal
+
+    import numpy.typing as npt
+
+    from voxvec.embedding.wire import Decoded
+
+__all__ = ["EmbeddingJob", "EmbeddingPlan"]
+
+Vector: TypeAlias = "npt.NDArray[np.float32]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingPlan:
+    """What a call would do; made without asking the server anything.
+
+    Attributes:
+        texts: Texts given.
+        distinct: Different texts among them, parts of long ones counted singly; each is bought once.
+        cached: Of these, how many the cache knows.
+        requests: Requests to make.
+        tokens: Tokens to pay for, at most [tokens].
+        exact: Whether ``tokens`` was counted by the model's tokenizer, not bounded by bytes.
+        cost: US dollars for ``tokens``; None if the price is unknown.
+        batch_cost: The same through the Batch API.
+        refused: Positions of texts that cannot be embedded, each with the reason.
+    """
+
+    texts: int
+    distinct: int
+    cached: int
+    requests: int
+    tokens: int
+    exact: bool
+    cost: Decimal | None
+    batch_cost: Decimal | None
+    refused: Mapping[int, str]
+
+
+class EmbeddingJob:
+    """Plans requests for texts, checks what comes back and puts it in order.
+
+    Args:
+        texts: What to embed; any iterable or column of str.
+        settings: What decides which vectors come out.
+        keep: Whether bad texts become failures of their own instead of stopping the call.
+
+    Raises:
+        InputError: Some texts cannot be sent; ``positions`` names them all.
+        MissingExtraError: A text has to be truncated and the model's tokenizer is not installed.
+    """
+
+    def __init__(self, texts: Iterable[str], settings: Settings, *, keep: bool = False) -> None:
+        self.settings = settings
+        self.usage = Usage()
+        self._served: str | None = None
+        self._matrix: Vector | None = None
+        self._packer = Packer(settings.model, settings.on_long)
+        self._dims = settings.served_dims
+        given = column.as_list(texts)
+        self._n = len(given)
+        self._faults = column.check(given)
+        self._failed: dict[int, VoxvecError] = {}
+        self._slots: dict[bytes, Slot] = {}
+        self._parts: dict[int, list[Slot]] = {}
+        self._gather(given)
+        if self._faults and not keep:
+            raise column.refused(self._faults)
+        self._failed = {at: column.refused({at: reason}) for at, reason in self._faults.items()}
+
+    # What to ask
+
+    def _gather(self, given: Sequence[Any]) -> None:
+        keys = Keys(self.settings)
+        known: dict[str, list[Slot]] = {}
+        for position, text in enumerate(given):
+            if position in self._faults:
+                continue
+            parts = known.get(text)
+            if parts is None:
+                try:
+                    pieces = self._packer.fit(str(text), self.settings.prefix)
+                except InputError as error:
+                    self._faults[position] = str(error)
+                    continue
+                parts = known[text] = [self._slot(keys, piece) for piece in pieces]
+            self._parts[position] = parts
+            for part in parts:
+                part.positions.append(position)
+
+    def _slot(self, keys: Keys, text: str) -> Slot:
+        name = keys.of(text.encode())
+        slot = self._slots.get(name)
+        if slot is None:
+            slot = self._slots[name] = self._packer.slot(len(self._slots), text)
+        return slot
+
+    def open(self) -> list[bytes]:
+        """Names of what is neither known nor failed."""
+        return [name for name, slot in self._slots.items() if not slot.known and slot.error is None]
+
+    def batches(self, names: Iterable[bytes]) -> list[Batch]:
+        """What to ask to get these; what is known or has failed is left out."""
+        if self._dims is not None:
+            self._matrix_for(self._dims)  # before several threads ask for it
+        wanted = [(name, self._slots[name]) for name in names]
+        return list(self._packer.pack([(name, slot) for name, slot in wanted if not slot.known and slot.error is None]))
+
+    def positions(self, names: Iterable[bytes]) -> list[int]:
+        """Where in the caller's texts these stand."""
+        return sorted({position for name in names for position in self._slots[name].positions})
+
+    # What came back
+
+    def fill(self, found: Mapping[bytes, bytes]) -> list[bytes]:
+        """Take rows from a cache, or from a call beside this one.
+
+        Args:
+            found: Rows by name; those too narrow for the dims wanted are left.
+
+        Returns:
+            Names of rows that are damaged or not what they claim, to be thrown out of the cache.
+        """
+        damaged: list[bytes] = []
+        for name, blob in found.items():
+            row = rows.unpack(name, blob)
+            if row is None or row.kind is not rows.Kind.VECTOR:
+                damaged.append(name)
+                continue
+            vector = self._fitting(np.frombuffer(row.payload, np.dtype("<f4")))
+            if vector is not None:
+                self._keep(self._slots[name], vector)
+                self._slots[name].cached = True
+                self._served = self._served or row.model or None
+        return damaged
+
+    def _fitting(self, vector: Vector) -> Vector | None:
+        """A known vector at the dims wanted, or None if it cannot serve them."""
+        kind = self.settings.model.matryoshka
+        if self._dims is None or len(vector) == self._dims:
+            return vector
+        if len(vector) < self._dims or kind == "none":
+            return None
+        return truncate(vector, self._dims, layer_norm=kind == "layernorm_prefix")
+
+    def _keep(self, slot: Slot, vector: Vector) -> None:
+        self._matrix_for(len(vector))[slot.at] = vector
+        slot.known = True
+
+    def _matrix_for(self, width: int) -> Vector:
+        if self._matrix is None:
+            self._dims = width
+            self._matrix = np.empty((len(self._slots), width), np.float32)
+        return self._matrix
+
+    def room(self, batch: Batch) -> Vector | None:
+        """Where the rows of a reply belong, to be decoded right into; None if they do not lie side by side."""
+        first, last = (self._slots[name].at for name in (batch.names[0], batch.names[-1]))
+        if self._matrix is None or last - first + 1 != len(batch):
+            return None
+        return self._matrix[first : last + 1]
+
+    @property
+    def reply_dims(self) -> int | None:
+        """Length that every vector of a reply must have; None until the first reply of an unknown model."""
+        return self._dims
+
+    def receive(self, batch: Batch, reply: Decoded) -> dict[bytes, bytes]:
+        """Keep a checked reply.
+
+        Returns:
+            Its rows, for the cache.
+
+        Raises:
+            ResponseError: Its vectors are of another length than those of an earlier reply.
+        """
+        width = int(reply.vectors.shape[1])
+        if self._dims not in {None, width}:
+            raise ResponseError(
+                f"the vectors have {width} dimensions, earlier ones {self._dims}; nothing of this answer was used, it "
+                "was billed",
+                kind="malformed",
+                billed="yes",
+            )
+        self._served = reply.model or self._served
+        self.usage += Usage(
+            tokens=batch.tokens if reply.tokens is None else reply.tokens, estimated=reply.tokens is None
+        )
+        model = reply.model or self.settings.model.name
+        single = reply.tokens if len(batch) == 1 else None
+        fresh: dict[bytes, bytes] = {}
+        for name, vector in zip(batch.names, reply.vectors, strict=True):
+            slot = self._slots[name]
+            self._keep(slot, vector)
+            fresh[name] = rows.pack(
+                name,
+                vector.astype("<f4", copy=False).data.cast("B"),
+                kind=rows.Kind.VECTOR,
+                width=width,
+                tokens=slot.size if slot.exact else single,
+                model=model,
+            )
+        return fresh
+
+    def account(self, requests: int, maybe_billed: int) -> None:
+        """Note how many requests one part took, and how many failed ones of them may have been billed."""
+        self.usage += Usage(requests=requests, retries=max(0, requests - 1), maybe_billed=maybe_billed)
+
+    def knows(self, name: bytes) -> bool:
+        """Whether this one has its vector."""
+        return self._slots[name].known
+
+    def fail(self, batch: Batch, error: VoxvecError) -> None:
+        """Note that a request failed for good."""
+        for name in batch.names:
+            self._slots[name].error = error
+        if not error.positions:
+            error.positions = tuple(self.positions(batch.names))
+
+    # What comes out
+
+    def result(self) -> Embeddings:
+        """The vectors in the caller's order; rows of what failed or was not tried are NaN."""
+        model, array = self.settings.model, self._in_order()
+        if model.dims is not None and array.shape[1] > model.dims:
+            array = _cut(array, model.dims, layer_norm=model.matryoshka == "layernorm_prefix")
+        return Embeddings(
+            array=array,
+            model=self._served or model.name,
+            usage=self.usage,
+            cost=None if model.price is None else self.usage.tokens * model.price / 1_000_000,
+            cached=sum(all(part.cached for part in parts) for parts in self._parts.values()),
+            failed=self.failed(),
+            # A layer-normalised prefix cannot be layer-normalised again.
+            matryoshka="none"
+            if model.matryoshka == "layernorm_prefix" and model.dims != model.native_dims
+            else model.matryoshka,
+        )
+
+    def failed(self) -> dict[int, VoxvecError]:
+        """What went wrong for good, by position."""
+        failed = dict(self._failed)
+        for position, parts in self._parts.items():
+            for part in parts:
+                if part.error is not None:
+                    failed[position] = part.error
+        return dict(sorted(failed.items()))
+
+    def _in_order(self) -> Vector:
+        matrix = self._matrix_for(self._dims or 0) if self._slots else np.empty((0, self._dims or 0), np.float32)
+        if (
+            self._n == len(matrix)
+            and len(self._parts) == self._n
+            and len(self._slots) == sum(map(len, self._parts.values()))
+        ):
+            return matrix  # every text is different and in one piece
+        ordered = np.full((self._n, matrix.shape[1]), np.nan, np.float32)
+        for position, parts in self._parts.items():
+            if len(parts) == 1:
+                ordered[position] = matrix[parts[0].at]
+            elif all(part.known for part in parts):
+                ordered[position] = _mean(matrix[[part.at for part in parts]], [part.size for part in parts])
+        return ordered
+
+    def done(self) -> int:
+        """Texts that have their vector."""
+        return sum(all(part.known for part in parts) for parts in self._parts.values())
+
+    def __len__(self) -> int:
+        return self._n
+
+    def explain(self, error: VoxvecError) -> VoxvecError:
+        """Write on an error how far the call came and what it bought."""
+        error.done, error.failed = self.done(), len(self.failed())
+        error.pending = self._n - error.done - error.failed
+        error.partial = self.result()
+        return error
+
+    def plan(self) -> EmbeddingPlan:
+        """What is still to do."""
+        batches = self.batches(self.open())
+        left = [self._slots[name] for batch in batches for name in batch.names]
+        size, model = sum(batch.tokens for batch in batches), self.settings.model
+
+        def cost(price: Decimal | None) -> Decimal | None:
+            return None if price is None else size * price / 1_000_000
+
+        return EmbeddingPlan(
+            texts=self._n,
+            distinct=len(self._slots),
+            cached=sum(slot.cached for slot in self._slots.values()),
+            requests=len(batches),
+            tokens=size,
+            exact=all(slot.exact for slot in left),
+            cost=cost(model.price),
+            batch_cost=cost(model.batch_price),
+            refused={position: str(error) for position, error in self._failed.items()},
+        )
+
+
+def _mean(parts: Vector, weights: Sequence[int]) -> Vector:
+    """The mean of a long text's parts, weighted by their tokens and brought to unit length."""
+    mean = np.average(parts.astype(np.float64), axis=0, weights=weights).astype(np.float32)
+    return truncate(mean, len(mean))
+
+
+def _cut(array: Vector, dims: int, *, layer_norm: bool) -> Vector:
+    """Matryoshka prefixes of the rows that are there."""
+    there = ~np.isnan(array).any(axis=1)
+    cut = np.full((len(array), dims), np.nan, np.float32)
+    cut[there] = truncate(array[there], dims, layer_norm=layer_norm)
+    return cut

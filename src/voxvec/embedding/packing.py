@@ -1,0 +1,143 @@
+"""How much fits: long texts into pieces, pieces into requests.
+
+Pure. Without the model's tokenizer the number of UTF-8 bytes stands in, which is never too small.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from voxvec import tokens
+from voxvec.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from voxvec.embedding.settings import OnLong
+    from voxvec.errors import VoxvecError
+    from voxvec.models import EmbeddingModel
+    from voxvec.tokens import Tokenizer
+
+__all__ = ["Batch", "Packer", "Slot"]
+
+
+@dataclass(slots=True)
+class Slot:
+    """One thing to buy: a text as it is sent, and where its vector goes."""
+
+    at: int  # its row in the matrix of everything to buy
+    text: str
+    size: int  # tokens, at most
+    exact: bool
+    alone: bool = False  # over the model's limit by the bound only: let the server decide, at no other text's risk
+    positions: list[int] = field(default_factory=list[int])
+    known: bool = False
+    cached: bool = False
+    error: VoxvecError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One request.
+
+    Attributes:
+        names: Keys of its texts.
+        texts: What is sent, in this order.
+        tokens: Upper bound of what it is charged for, exact where a tokenizer was at hand [tokens].
+    """
+
+    names: tuple[bytes, ...]
+    texts: tuple[str, ...] = field(repr=False)
+    tokens: int
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class Packer:
+    """Measures texts and packs them under a model's limits.
+
+    Args:
+        model: Whose limits.
+        on_long: What to do with a text that is too long.
+    """
+
+    def __init__(self, model: EmbeddingModel, on_long: OnLong) -> None:
+        self._model, self._on_long = model, on_long
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer | None:
+        return tokens.exact(self._model.tokenizer)
+
+    def _bound(self, text: str) -> int:
+        return tokens.bound(self._model.tokenizer, len(text.encode()))
+
+    def slot(self, at: int, text: str) -> Slot:
+        """A text that fits, measured; exactly only if it seems not to fit."""
+        slot = Slot(at, text, self._bound(text), exact=False)
+        if slot.size > (self._model.max_tokens or math.inf):
+            self._count(slot)
+            slot.alone = not slot.exact
+        return slot
+
+    def _count(self, slot: Slot) -> None:
+        if self._tokenizer is not None and not slot.exact:
+            slot.size, slot.exact = self._tokenizer.count(slot.text), True
+
+    def fit(self, text: str, prefix: str = "") -> list[str]:
+        """The text in pieces that the model takes, each behind the prefix; one piece unless it is too long.
+
+        Raises:
+            InputError: It is too long, and that is an error; the message is the reason alone.
+            MissingExtraError: It has to be truncated, and the model's tokenizer is not installed.
+        """
+        whole, limit = prefix + text, self._model.max_tokens
+        if limit is None or self._bound(whole) <= limit:
+            return [whole]
+        count = None if self._tokenizer is None else self._tokenizer.count(whole)
+        if count is not None and count <= limit:
+            return [whole]
+        if self._on_long != "error":
+            return [prefix + piece for piece in self._pieces(text, limit - self._bound(prefix) if prefix else limit)]
+        if count is None:
+            return [whole]  # too long only by the bound: the server decides
+        raise InputError(
+            f"has {count} tokens, {self._model.name} takes {limit}: shorten it, or pass on_long='truncate' or 'chunk'"
+        )
+
+    def _pieces(self, text: str, limit: int) -> list[str]:
+        if self._on_long == "chunk" and self._tokenizer is None:
+            return tokens.cut_by_bound(text, limit, self._model.tokenizer)
+        if self._tokenizer is None:
+            raise MissingExtraError(f"on_long='truncate' with {self._model.name}", extra="tokens")
+        pieces = self._tokenizer.cut(text, limit)
+        return pieces[:1] if self._on_long == "truncate" else pieces
+
+    def pack(self, wanted: Sequence[tuple[bytes, Slot]]) -> Iterator[Batch]:
+        """Requests for these, in their order, within the model's limits of texts and tokens."""
+        limit = self._model.max_request_tokens or math.inf
+        if sum(slot.size for _, slot in wanted) > limit:
+            for _, slot in wanted:  # the bound would make more requests than needed
+                self._count(slot)
+        full: list[tuple[bytes, Slot]] = []
+        size = 0
+        for name, slot in wanted:
+            if slot.alone:
+                yield _batch([(name, slot)])
+                continue
+            if full and (len(full) == self._model.max_items or size + slot.size > limit):
+                yield _batch(full)
+                full, size = [], 0
+            full.append((name, slot))
+            size += slot.size
+        if full:
+            yield _batch(full)
+
+
+def _batch(slots: list[tuple[bytes, Slot]]) -> Batch:
+    return Batch(
+        tuple(name for name, _ in slots), tuple(slot.text for _, slot in slots), sum(slot.size for _, slot in slots)
+    )

@@ -1,0 +1,224 @@
+"""What `embed` returns: a float32 matrix and what it took to get it.
+
+Pure: files are read and written only where `Embeddings.load` and `Embeddings.save` say so.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from decimal import Decimal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+
+import numpy as np
+
+from voxvec.errors import ConfigError, InputError, VoxvecError
+from voxvec.similarity.measures import truncate
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+
+    import numpy.typing as npt
+
+    from voxvec.models import Matryoshka
+
+__all__ = ["Embeddings", "Usage"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a call took.
+
+    Attributes:
+        tokens: Tokens the server charged for [tokens].
+        requests: Requests made, failed ones included.
+        retries: How many of them were made because another had failed.
+        maybe_billed: How many failed requests may have been billed all the same; ``tokens`` does not hold them.
+        estimated: Whether the server left some tokens uncounted, so that an upper bound stands in for them.
+    """
+
+    tokens: int = 0
+    requests: int = 0
+    retries: int = 0
+    maybe_billed: int = 0
+    estimated: bool = False
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            tokens=self.tokens + other.tokens,
+            requests=self.requests + other.requests,
+            retries=self.retries + other.retries,
+            maybe_billed=self.maybe_billed + other.maybe_billed,
+            estimated=self.estimated or other.estimated,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Embeddings:
+    """Vectors in the order of the texts, read-only, as a sequence of rows.
+
+    NumPy functions take it as it is: ``np.mean(vectors, axis=0)``.
+
+    Attributes:
+        array: The vectors, shape ``(n, dims)``, float32, C-contiguous, read-only. The row of a failed text is NaN.
+        model: Name of the model as the server gave it.
+        usage: What the call took.
+        cost: US dollars, by the model's price; None if the price is unknown.
+        cached: How many of the texts were not bought by this call: found in the cache, or bought by a call beside it.
+        failed: What went wrong, by position; empty unless ``on_error="keep"``.
+        matryoshka: How the vectors may be shortened.
+    """
+
+    array: npt.NDArray[np.float32]
+    model: str
+    usage: Usage = field(default_factory=Usage)
+    cost: Decimal | None = None
+    cached: int = 0
+    failed: Mapping[int, VoxvecError] = field(default_factory=lambda: MappingProxyType({}))
+    matryoshka: Matryoshka = "none"
+
+    def __post_init__(self) -> None:
+        array = np.ascontiguousarray(self.array, dtype=np.float32)
+        if array.ndim != 2:  # noqa: PLR2004 -- a matrix
+            raise InputError(f"embeddings are a matrix of shape (n, dims), not of shape {array.shape}")
+        array = array.view()
+        array.flags.writeable = False
+        object.__setattr__(self, "array", array)
+        object.__setattr__(self, "failed", MappingProxyType(dict(self.failed)))
+
+    @property
+    def dims(self) -> int:
+        """Length of every vector."""
+        return int(self.array.shape[1])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of vectors and their length."""
+        return len(self), self.dims
+
+    def __len__(self) -> int:
+        return int(self.array.shape[0])
+
+    @overload
+    def __getitem__(self, item: SupportsIndex) -> npt.NDArray[np.float32]: ...
+    @overload
+    def __getitem__(self, item: slice) -> npt.NDArray[np.float32]: ...
+    def __getitem__(self, item: SupportsIndex | slice) -> npt.NDArray[np.float32]:
+        """One vector, shape ``(dims,)``, or a slice of the matrix, shape ``(m, dims)``; views, read-only."""
+        return self.array[item]
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
+        return iter(self.array)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:  # noqa: FBT001 -- NumPy's signature
+        array = self.array if dtype is None else self.array.astype(dtype, copy=False)
+        return array.copy() if copy else array
+
+    def __eq__(self, other: object) -> bool:
+        """Whether model and vectors are the same, bit for bit; what they cost does not count."""
+        if not isinstance(other, Embeddings):
+            return NotImplemented
+        return self.model == other.model and self.array.tobytes() == other.array.tobytes() and self.shape == other.shape
+
+    __hash__ = None  # type: ignore[assignment]  # equal matrices would have to be read in full
+
+    def __repr__(self) -> str:
+        cost = "unknown" if self.cost is None else f"${self.cost:f}"
+        return (
+            f"Embeddings(shape={self.shape}, model={self.model!r}, tokens={self.usage.tokens}, cost={cost}, "
+            f"cached={self.cached}, failed={len(self.failed)})"
+        )
+
+    def tolist(self) -> list[list[float]]:
+        """The vectors as lists of Python floats, about ten times the memory."""
+        lists: list[list[float]] = self.array.tolist()
+        return lists
+
+    def shrink(self, dims: int) -> Embeddings:
+        """Shorter vectors of unit length, without a second call.
+
+        Args:
+            dims: Length to cut to, from 1 to the present one.
+
+        Raises:
+            ConfigError: The model was not trained to be shortened, or the vectors are not that long.
+
+        Source:
+            Kusupati et al., *Matryoshka Representation Learning* (NeurIPS 2022), arXiv:2205.13147.
+        """
+        if dims == self.dims:
+            return self
+        if self.matryoshka == "none":
+            raise ConfigError(
+                f"vectors of {self.model} cannot be shortened: cutting would destroy them, because the model was not "
+                "trained for it. Use a Matryoshka model, or reduce them by PCA on your own data"
+            )
+        array = np.full((len(self), dims), np.nan, np.float32)
+        there = [position for position in range(len(self)) if position not in self.failed]
+        array[there] = truncate(self.array[there], dims, layer_norm=self.matryoshka == "layernorm_prefix")
+        kept: Matryoshka = "none" if self.matryoshka == "layernorm_prefix" else self.matryoshka
+        return Embeddings(
+            array=array,
+            model=self.model,
+            usage=self.usage,
+            cost=self.cost,
+            cached=self.cached,
+            failed=self.failed,
+            matryoshka=kept,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to an ``.npz`` file that `load`, or plain `numpy.load`, reads; nothing in it is pickled.
+
+        Raises:
+            InputError: Some texts failed; their errors cannot be kept in the file.
+        """
+        if self.failed:
+            raise InputError(
+                "embeddings with failed texts are not saved: run again for the rest", positions=sorted(self.failed)
+            )
+        about = {
+            "format": _FORMAT,
+            "model": self.model,
+            "usage": asdict(self.usage),
+            "cost": None if self.cost is None else str(self.cost),
+            "cached": self.cached,
+            "matryoshka": self.matryoshka,
+        }
+        with open(path, "wb") as file:  # noqa: PTH123 -- a str or a PathLike, and NumPy would add a suffix to either
+            np.savez(file, array=self.array, about=np.array(json.dumps(about)))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Embeddings:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: The file holds something else.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                array, about = data["array"], json.loads(str(data["about"]))
+            return cls(
+                array=array,
+                model=about["model"],
+                usage=Usage(**about["usage"]),
+                cost=None if about["cost"] is None else Decimal(about["cost"]),
+                cached=about["cached"],
+                matryoshka=about["matryoshka"],
+            )
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} does not hold saved embeddings ({type(error).__name__}: {error})") from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return _rebuild, ({**values, "failed": dict(self.failed)},)
+
+
+def _rebuild(values: dict[str, Any]) -> Embeddings:
+    return Embeddings(**values)
