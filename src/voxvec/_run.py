@@ -349,7 +349,7 @@ class AsyncLane(_Shared):
             while not call.stopped and (item := next(source, None)) is not None:
                 try:
                     result = await work(item)
-                    with anyio.CancelScope(shield=True):  # it is paid for
+                    with self.kept():
                         async with one_at_a_time:
                             await take(item, result)
                 except _StoppedError:
@@ -361,6 +361,14 @@ class AsyncLane(_Shared):
         async with anyio.create_task_group() as group:
             for _ in range(min(self.workers, len(items))):
                 group.start_soon(crew)
+
+    @contextmanager
+    def kept(self) -> Generator[None]:
+        """While something that is paid for is put away, a cancellation waits."""
+        import anyio  # noqa: PLC0415 -- as above
+
+        with anyio.CancelScope(shield=True):
+            yield
 
     @contextmanager
     def claim(self, names: Iterable[bytes], lot: int = 0) -> Generator[Claim]:

@@ -1,0 +1,250 @@
+"""What to ask about a recording, and what its answer amounts to.
+
+A job is fed by a shell and never touches the network, the disk or the clock, so the sync and the async client are the
+same program. It sends a recording whole: one request, one answer, one transcript.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from voxvec import rows
+from voxvec.errors import ConfigError, ResponseError
+from voxvec.transcription import request
+from voxvec.transcription.transcript import Segment, Transcript, Usage
+from voxvec.transcription.wire import Parsed, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voxvec.models import TranscriptionModel
+    from voxvec.transcription.audio import Audio
+
+__all__ = ["Asking", "Task", "TranscriptionJob", "TranscriptionPlan"]
+
+Task: TypeAlias = Literal["transcriptions", "translations"]
+
+_KEY_FORMAT = b"voxvec transcript 1"
+_CHARACTERS_PER_SECOND = 15.0  # of ordinary speech; only for recordings of unknown length
+_NEAR_THE_CAP = 0.975  # of the model's output tokens: the rest was probably cut off
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscriptionPlan:
+    """What a call would do; made without asking the server anything.
+
+    Attributes:
+        model: Name of the model.
+        container: Kind of file.
+        bytes: Length of the file [bytes].
+        seconds: Length of the recording [s]; None if its header does not say.
+        requests: Requests to make: none if the cache knows the answer.
+        cached: Whether the cache knows the answer.
+        cost: US dollars; None if the price or the length is unknown.
+        fields: What is sent beside the file.
+    """
+
+    model: str
+    container: str
+    bytes: int
+    seconds: float | None
+    requests: int
+    cached: bool
+    cost: Decimal | None
+    fields: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """What decides, besides the recording, which transcript comes out.
+
+    Attributes:
+        model: The model.
+        task: What is asked of it.
+        fields: Parameters as the model takes them.
+        origin: Root of the server's API.
+        namespace: Keeps tenants apart who share a cache.
+        language: Code of the language that the caller named, if any.
+    """
+
+    model: TranscriptionModel
+    task: Task
+    fields: request.Fields
+    origin: str = ""
+    namespace: str | None = None
+    language: str | None = None
+
+
+class TranscriptionJob:
+    """Plans the request for one recording and makes a transcript of what comes back.
+
+    Args:
+        audio: The recording.
+        asking: What is wanted.
+
+    Raises:
+        AudioError: The model does not take the recording as it is.
+    """
+
+    def __init__(self, audio: Audio, asking: Asking) -> None:
+        self.audio, self.asking = audio, asking
+        self._parsed: Parsed | None = None
+        self._cached = False
+        self._requests = 0
+        request.check_audio(
+            asking.model, container=audio.container, size=len(audio.data), seconds=audio.seconds, name=audio.name
+        )
+        self.name = self._key()
+
+    def _key(self) -> bytes:
+        """BLAKE2b-256 over length-prefixed fields: the sound, the server and every parameter; not the file's name."""
+        asking = self.asking
+        parts = [asking.origin, asking.namespace or "", asking.task, self.audio.sha256, self.audio.container]
+        parts += [part for field in asking.fields for part in field]
+        digest = hashlib.blake2b(_KEY_FORMAT, digest_size=rows.KEY_BYTES)
+        for part in parts:
+            raw = part.encode()
+            digest.update(len(raw).to_bytes(8, "little") + raw)
+        return digest.digest()
+
+    @property
+    def path(self) -> str:
+        """Path below the base URL."""
+        return f"/audio/{self.asking.task}"
+
+    def body(self) -> dict[str, object]:
+        """Form fields; names that end in ``[]`` are collected into lists."""
+        body: dict[str, object] = {}
+        lists: dict[str, list[str]] = {}
+        for name, value in self.asking.fields:
+            if name.endswith("[]"):
+                body[name[:-2]] = lists.setdefault(name, [])
+                lists[name].append(value)
+            else:
+                body[name] = value
+        return body
+
+    def file(self) -> tuple[str, bytes, str]:
+        """Name, content and media type of the upload; the name is ASCII and tells the container."""
+        name, media_type = request.file_name(self.audio.container)
+        return name, self.audio.data, media_type
+
+    def answered(self) -> bool:
+        """Whether there is an answer."""
+        return self._parsed is not None
+
+    def fill(self, found: Mapping[bytes, bytes]) -> list[bytes]:
+        """Take the answer from a cache, or from a call beside this one.
+
+        Returns:
+            The key, if the row is damaged or not what it claims, so that it is thrown out of the cache.
+        """
+        blob = found.get(self.name)
+        if blob is None:
+            return []
+        row = rows.unpack(self.name, blob)
+        if row is None or row.kind is not rows.Kind.DOCUMENT:
+            return [self.name]
+        try:
+            document = json.loads(bytes(row.payload))
+            self._parsed = parse(document["body"].encode(), document["content_type"])
+        except (ValueError, KeyError, TypeError, AttributeError, ResponseError):
+            return [self.name]
+        self._cached = True
+        return []
+
+    def read(self, body: bytes, content_type: str | None) -> Parsed:
+        """Read an answer.
+
+        Raises:
+            ResponseError: It is no transcript.
+        """
+        return parse(body, content_type)
+
+    def receive(self, parsed: Parsed, body: bytes, content_type: str | None, requests: int) -> dict[bytes, bytes]:
+        """Keep an answer.
+
+        Returns:
+            Its row, for the cache if it `lasts`, and for whoever asks the same at the same time.
+        """
+        self._parsed, self._requests = parsed, requests
+        document = {"body": body.decode("utf-8", "replace"), "content_type": content_type}
+        payload = json.dumps(document).encode()
+        row = rows.pack(
+            self.name,
+            payload,
+            kind=rows.Kind.DOCUMENT,
+            width=len(payload),
+            tokens=None,
+            model=self.asking.model.name,
+        )
+        return {self.name: row}
+
+    def lasts(self) -> bool:
+        """Whether the answer is worth keeping: not if it is empty or was cut off, since asking again may do better."""
+        return self._parsed is not None and bool(self._parsed.text) and not self._cut_off(self._parsed)
+
+    def _cut_off(self, parsed: Parsed) -> bool:
+        cap, used = self.asking.model.max_output_tokens, parsed.usage.output_tokens
+        return cap is not None and used is not None and used >= _NEAR_THE_CAP * cap
+
+    def result(self) -> Transcript:
+        """The transcript.
+
+        Raises:
+            ConfigError: There is no answer yet.
+        """
+        if self._parsed is None:
+            raise ConfigError("there is no answer yet")
+        parsed, model = self._parsed, self.asking.model
+        duration = parsed.duration if parsed.duration is not None else self.audio.seconds
+        segments = parsed.segments or self._estimated(parsed.text, duration)
+        usage = Usage() if self._cached else replace(parsed.usage, requests=self._requests)
+        return Transcript(
+            text=parsed.text,
+            segments=segments,
+            words=parsed.words,
+            language=parsed.language or self.asking.language,
+            duration=duration,
+            usage=usage,
+            cost=Decimal(0) if self._cached else request.cost(model, seconds=duration, usage=usage),
+            model=model.name,
+            warnings=(*model.remarks, *parsed.warnings, *self._warnings(parsed)),
+            complete=not self._cut_off(parsed),
+            cached=self._cached,
+        )
+
+    def _estimated(self, text: str, duration: float | None) -> tuple[Segment, ...]:
+        if not text:
+            return ()
+        end = duration if duration is not None else len(text) / _CHARACTERS_PER_SECOND
+        return (Segment(text=text, start=0.0, end=end, timing="estimated"),)
+
+    def _warnings(self, parsed: Parsed) -> list[str]:
+        said: list[str] = []
+        if not parsed.text:
+            said.append("no speech was recognised")
+        elif not parsed.segments:
+            said.append(f"{self.asking.model.name} gave no times: the one segment spans the whole recording")
+        if self._cut_off(parsed):
+            said.append("the text is probably cut off: it is as long as the model's answers can be; cut the recording")
+        return said
+
+    def plan(self) -> TranscriptionPlan:
+        """What is still to do."""
+        model, audio = self.asking.model, self.audio
+        cost = Decimal(0) if self.answered() else request.cost(model, seconds=audio.seconds)
+        return TranscriptionPlan(
+            model=model.name,
+            container=audio.container,
+            bytes=len(audio.data),
+            seconds=audio.seconds,
+            requests=int(not self.answered()),
+            cached=self.answered(),
+            cost=cost,
+            fields=self.asking.fields,
+        )
