@@ -7,7 +7,7 @@ and no program should have to know a model's name to know what the model can do.
 from __future__ import annotations
 
 import datetime as dt
-import threading
+import sys
 import tomllib
 import warnings
 from decimal import Decimal
@@ -297,31 +297,32 @@ class _Registry:
     """Bundled models and the user's, by name; and which were warned about."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._own: dict[str, EmbeddingModel | TranscriptionModel] = {}
         self._warned: set[str] = set()
 
     def get(self, name: str) -> EmbeddingModel | TranscriptionModel | None:
-        with self._lock:
-            own = self._own.get(name)
-        return own or _bundled().get(name)
+        return self._own.get(name) or _bundled().get(name)
 
     def put(self, model: EmbeddingModel | TranscriptionModel, *, overwrite: bool) -> None:
-        with self._lock:
-            if not overwrite and (model.name in self._own or model.name in _bundled()):
-                raise ConfigError(f"a model named {model.name!r} is already known; pass overwrite=True to replace it")
-            self._own[model.name] = model
+        if not overwrite and self.get(model.name) is not None:
+            raise ConfigError(f"a model named {model.name!r} is already known; pass overwrite=True to replace it")
+        self._own[model.name] = model
 
     def known(self) -> list[str]:
-        with self._lock:
-            return [*_bundled(), *(name for name in self._own if name not in _bundled())]
+        return [*_bundled(), *(name for name in list(self._own) if name not in _bundled())]
 
     def warn_once(self, name: str, message: str) -> None:
-        with self._lock:
-            if name in self._warned:
-                return
+        if name not in self._warned:
             self._warned.add(name)
-        warnings.warn(message, VoxvecWarning, stacklevel=4)
+            warnings.warn(message, VoxvecWarning, stacklevel=_callers_level())
+
+
+def _callers_level() -> int:
+    """How far up the stack the first line is that is not ours, so that a warning names the user's own."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001 -- the documented way, skip_file_prefixes, came with Python 3.12
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "voxvec":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 @cache
