@@ -7,7 +7,7 @@ and no program should have to know a model's name to know what the model can do.
 from __future__ import annotations
 
 import datetime as dt
-import sys
+import inspect
 import tomllib
 import warnings
 from decimal import Decimal
@@ -319,8 +319,9 @@ class _Registry:
 
 def _callers_level() -> int:
     """How far up the stack the first line is that is not ours, so that a warning names the user's own."""
-    level, frame = 1, sys._getframe(1)  # noqa: SLF001 -- the documented way, skip_file_prefixes, came with Python 3.12
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "voxvec":
+    # What does this from Python 3.12 on, skip_file_prefixes, is not in 3.11.
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "voxvec":
         level, frame = level + 1, frame.f_back
     return level
 
