@@ -101,30 +101,39 @@ class Client(_Base):
         if client is not None:
             import openai  # noqa: PLC0415 -- imported already, where there is a client
 
-            if not isinstance(client, openai.OpenAI):
+            if not isinstance(client, openai.OpenAI):  # pyright: ignore[reportUnnecessaryIsInstance] -- untyped callers
                 raise ConfigError(
                     f"client must be an openai.OpenAI, not {type(client).__name__}; for tasks use the Async twin"
                 )
         super().__init__(client, setup)
         self._client = client
-        self._lock = threading.Lock()
-        self._pid = 0
+        self._locks: dict[int, threading.Lock] = {}
+        self._pid: int | None = None
         self._door: Door | None = None
         self._lane: Lane | None = None
 
     def open(self) -> tuple[Door, Lane]:
         """What this process sends through."""
         self._check_open()
-        if self._pid != os.getpid():
-            self._lock = threading.Lock()  # the parent's may have been held by a thread that does not exist here
-            self._pid, self._door, self._lane = os.getpid(), None, None
-        with self._lock:
+        pid = os.getpid()
+        # Each process has its lock: the parent's may have been held by a thread that does not exist here.
+        with self._locks.setdefault(pid, threading.Lock()):
+            if self._pid != pid:
+                self._check_unshared()
+                self._pid, self._door, self._lane = pid, None, None
             if self._lane is None:
                 self._lane = Lane(self.setup.retry, self.setup.pace, self.setup.workers)
             if self._door is None:
                 own = new_client(self.setup.api_key, self.setup.base_url) if self._client is None else self._client
                 self._door = Door(own, own=self._client is None)
             return self._door, self._lane
+
+    def _check_unshared(self) -> None:
+        if self._client is not None and self._pid is not None:
+            raise ConfigError(
+                "client= was used before the fork, and two processes cannot share its connections; "
+                "make a client in the child process. Nothing was sent"
+            )
 
     def close(self) -> None:
         """Close the connections that are ours; a client that was passed in stays open."""
@@ -145,7 +154,7 @@ class AsyncClient(_Base):
         if client is not None:
             import openai  # noqa: PLC0415 -- as in the twin
 
-            if not isinstance(client, openai.AsyncOpenAI):
+            if not isinstance(client, openai.AsyncOpenAI):  # pyright: ignore[reportUnnecessaryIsInstance] -- as above
                 raise ConfigError(
                     f"client must be an openai.AsyncOpenAI, not {type(client).__name__}; for threads use the sync twin"
                 )

@@ -11,7 +11,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from voxvec._failures import Answer, from_status, from_transport, late
 from voxvec.errors import ConfigError, ResponseError, VoxvecError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncDoor", "Door", "Reply", "Request", "new_async_client", "new_client", "origin_of"]
 
 CONNECT = 5.0  # longest wait for a connection [s]
+_SHORTEST = 0.001  # least time for an attempt [s]
 # Read by openai to leave the body of an answer unread, so that we can bound its size and its time.
 _UNREAD = {"X-Stainless-Raw-Response": "stream", "Accept-Encoding": "identity"}
 
@@ -47,6 +48,10 @@ class Request:
     file: tuple[str, bytes, str] | None = field(default=None, repr=False)
     max_reply: int = 64 * 2**20
     timeout: float = 60.0
+
+    def allowed(self, left: float | None) -> float:
+        """Time for one attempt if so much is left of the call [s]; never 0, which a socket takes for "do not wait"."""
+        return self.timeout if left is None else max(_SHORTEST, min(left, self.timeout))
 
     @property
     def files(self) -> list[tuple[str, tuple[str, bytes, str]]] | None:
@@ -93,8 +98,8 @@ def _options(request: Request, timeout: float) -> RequestOptions:
 class _Body:
     """Collects an answer under two bounds, its size and its time."""
 
-    def __init__(self, response: httpx2.Response, request: Request, until: float) -> None:
-        self._response, self._request, self._until = response, request, until
+    def __init__(self, response: httpx2.Response, request: Request, timeout: float, until: float) -> None:
+        self._response, self._request, self._timeout, self._until = response, request, timeout, until
         self._chunks: list[bytes] = []
         self._size = 0
 
@@ -111,7 +116,7 @@ class _Body:
                 request_id=self._response.headers.get("x-request-id"),
             )
         if time.monotonic() > self._until:
-            raise late(self._request.timeout)
+            raise late(self._timeout)
 
     def reply(self) -> Reply:
         headers = {name.lower(): value for name, value in self._response.headers.items()}
@@ -121,21 +126,18 @@ class _Body:
 class _Base:
     """What both doors know about their client."""
 
-    def __init__(self, client: openai.OpenAI | openai.AsyncOpenAI) -> None:
-        key = client.api_key
-        self._secrets = (key,) if len(key) > 3 else ()  # noqa: PLR2004 -- "x" is no secret
-
-    def _failure(self, error: Exception, request: Request) -> VoxvecError:
+    def _failure(self, error: Exception, timeout: float, key: str) -> VoxvecError:
         """Ours for theirs, without a trace of the request."""
         if isinstance(error, VoxvecError):
             return error
         import openai  # noqa: PLC0415 -- as above
 
+        secrets = (key,) if len(key) > 3 else ()  # noqa: PLR2004 -- "x" is no secret
         if isinstance(error, openai.APIStatusError):
             headers = {name.lower(): value for name, value in error.response.headers.items()}
             answer = Answer(error.status_code, headers, error.body, error.response.reason_phrase)
-            return from_status(answer, self._secrets)
-        return from_transport(error, request.timeout, self._secrets)
+            return from_status(answer, secrets)
+        return from_transport(error, timeout, secrets)
 
 
 class Door(_Base):
@@ -147,7 +149,6 @@ class Door(_Base):
     """
 
     def __init__(self, client: openai.OpenAI, *, own: bool) -> None:
-        super().__init__(client)
         self._client, self._own = client.with_options(max_retries=0), own
 
     def send(self, request: Request, timeout: float | None = None) -> Reply:
@@ -161,11 +162,11 @@ class Door(_Base):
             ServiceError: Of the kind that tells what failed.
             ResponseError: The answer is far too large.
         """
-        allowed = min(timeout, request.timeout) if timeout is not None else request.timeout
+        allowed = request.allowed(timeout)
         try:
             return self._send(request, allowed)
         except Exception as error:  # noqa: BLE001 -- hooks, transports and credential providers may raise anything
-            failure = self._failure(error, request)
+            failure = self._failure(error, allowed, self._client.api_key)
         # Raised here and not in the handler: there it would keep the original, with the key, as its context.
         raise failure
 
@@ -181,7 +182,7 @@ class Door(_Base):
             cast_to=httpx2.Response,
         )
         try:
-            body = _Body(response, request, until)
+            body = _Body(response, request, timeout, until)
             for chunk in response.iter_bytes():
                 body.add(chunk)
         finally:
@@ -198,21 +199,20 @@ class AsyncDoor(_Base):
     """The same through an `openai.AsyncOpenAI`."""
 
     def __init__(self, client: openai.AsyncOpenAI, *, own: bool) -> None:
-        super().__init__(client)
         self._client, self._own = client.with_options(max_retries=0), own
 
     async def send(self, request: Request, timeout: float | None = None) -> Reply:  # noqa: ASYNC109 -- bounds an attempt, as in the twin
         """Send once and read the whole answer; see `Door.send`."""
         import anyio  # noqa: PLC0415 -- as openai
 
-        allowed = min(timeout, request.timeout) if timeout is not None else request.timeout
+        allowed = request.allowed(timeout)
         try:
             with anyio.fail_after(allowed):
                 return await self._send(request, allowed)
         except TimeoutError:
             failure: VoxvecError = late(allowed)
         except Exception as error:  # noqa: BLE001 -- as in the twin
-            failure = self._failure(error, request)
+            failure = self._failure(error, allowed, self._client.api_key)
         raise failure
 
     async def _send(self, request: Request, timeout: float) -> Reply:  # noqa: ASYNC109 -- as above
@@ -227,7 +227,7 @@ class AsyncDoor(_Base):
             cast_to=httpx2.Response,
         )
         try:
-            body = _Body(response, request, until)
+            body = _Body(response, request, timeout, until)
             async for chunk in response.aiter_bytes():
                 body.add(chunk)
         finally:
@@ -291,8 +291,18 @@ def origin_of(base_url: str | None) -> str:
     Raises:
         ConfigError: It is no HTTP address, or holds a user name.
     """
-    parts = urlsplit(base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1")
-    if parts.scheme.lower() not in {"http", "https"} or not parts.hostname or parts.username is not None:
+    parts = _split(base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1")
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
         raise ConfigError("the base URL must look like https://host/v1, without a user name; nothing was sent")
     port = f":{parts.port}" if parts.port not in {None, 80 if parts.scheme == "http" else 443} else ""
-    return f"{parts.scheme.lower()}://{parts.hostname}{port}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path.rstrip('/')}"
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of a URL, or None if its brackets do not match or its port is no number."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.port != 0
+    except ValueError:
+        return None
+    return parts if usable else None

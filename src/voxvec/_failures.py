@@ -68,7 +68,7 @@ class Answer:
 def late(timeout: float) -> ServiceTimeoutError:
     return ServiceTimeoutError(
         f"no complete answer within {timeout:g} s; the server may have done and billed the work. "
-        "Give it longer with timeout=",
+        "Give it longer with timeout= or deadline=",
         kind="late",
         billed="maybe",
     )
@@ -134,10 +134,11 @@ def _reason(body: object) -> str:
 
 def from_transport(error: Exception, timeout: float, secrets: tuple[str, ...] = ()) -> VoxvecError:
     """Sort what went wrong below HTTP, by name: openai may run on `httpx2` or on the user's older `httpx`."""
+    # openai puts its own name on top of the transport's, which stands on top of a socket's: both upper ones count.
     cause = error.__cause__ or error
-    names = {cls.__name__ for cls in type(cause).__mro__}
+    names = {cls.__name__ for layer in (error, cause) for cls in type(layer).__mro__}
     words = redact(str(cause) or type(cause).__name__, secrets)
-    if names & {"ConnectError", "ConnectTimeout", "PoolTimeout"}:
+    if names & {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"}:
         return NetworkError(f"no connection to the server: {words}. Nothing was sent", kind="never_sent")
     if names & {"LocalProtocolError", "UnsupportedProtocol", "InvalidURL"}:
         return ConfigError(

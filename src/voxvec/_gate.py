@@ -16,7 +16,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from voxvec.errors import AuthError, QuotaError, ResponseError, ServiceError
+from voxvec.errors import AuthError, ResponseError, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,7 @@ _FIRST, _LONGEST = 0.5, 20.0  # bounds of the wait after a rejection that names 
 _FLOOR = 0.1  # least wait after a rejection that names one [s]
 _PROBES = 60.0  # longest pause between two probes of a dead server, and the pause after quota and key errors [s]
 _WRONG_KEYS = 3  # refusals of the key in a row before asking is pointless
+_DEAD = frozenset({"never_sent", "transient", "broken", "late"})  # failures that say nothing but "not there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,10 @@ class Gate:
         self._purse = budget.tokens
         self._in_flight = 0
         self._closed = False
-        self._not_before = -math.inf
+        self._not_before = self._asked_until = -math.inf
         self._probing = False
-        self._cause: ServiceError | ResponseError | None = None
+        self._rejection: ServiceError | None = None
+        self._cause: ServiceError | None = None
         self._rejections = self._outages = self._wrong_keys = 0
 
     @property
@@ -94,13 +96,16 @@ class Gate:
         """What is left for retries, in tokens of the budget."""
         return self._purse
 
-    def admit(self, now: float, *, tokens: int = 0, patient: bool = True) -> Ticket | float | ServiceError:
+    def admit(
+        self, now: float, *, tokens: int = 0, patient: bool = True, patience: float = math.inf
+    ) -> Ticket | float | ServiceError:
         """Ask to send one request.
 
         Args:
             now: Any steady clock [s].
             tokens: Size of the request, for the pace [tokens].
             patient: Whether the caller would rather wait for a dead server than fail.
+            patience: Longest wait asked for by the server that the caller obeys [s].
 
         Returns:
             A ticket, to be handed back to `settle`; or the seconds to wait before asking again, infinite if
@@ -108,8 +113,10 @@ class Gate:
         """
         if self._closed:
             wait = math.inf if self._probing else self._not_before - now
-            if wait > 0 and self._cause is not None and not (patient and self._outages):
+            if wait > 0 and self._cause and not (patient and self._outages):
                 return self._refusal(self._cause, now)
+            if self._rejection and self._asked_until - now > patience:
+                return self._refusal(self._rejection, now)
             if wait > 0:
                 return wait
         if self._in_flight >= self._workers:
@@ -132,14 +139,15 @@ class Gate:
         self._probing = self._probing or ticket.probe
         return ticket
 
-    def _refusal(self, cause: ServiceError | ResponseError, now: float) -> ServiceError:
+    def _refusal(self, cause: ServiceError, now: float) -> ServiceError:
         seconds = max(0.0, self._not_before - now)
         message = (
             f"not asked, because the last answers were: {str(cause).removesuffix('.')}; "
             f"the next request is let through in {seconds:.0f} s. Nothing was sent or billed"
         )
-        kind = type(cause) if isinstance(cause, ServiceError) else ServiceError
-        return kind(message, kind="breaker", status=cause.status, code=cause.code, retry_after=seconds, attempts=0)
+        return type(cause)(
+            message, kind="breaker", status=cause.status, code=cause.code, retry_after=seconds, attempts=0
+        )
 
     def settle(self, ticket: Ticket, outcome: Outcome, now: float, *, spent: float = 0.0) -> None:
         """Hand a ticket back.
@@ -157,49 +165,51 @@ class Gate:
             return
         if outcome == "ok":
             self._purse = min(self._budget.tokens, self._purse + (spent or self._budget.success))
-            self._wrong_keys = 0
+        wrong_key = isinstance(outcome, AuthError) and outcome.status == 401  # noqa: PLR2004 -- HTTP
+        self._wrong_keys = self._wrong_keys + 1 if wrong_key else 0
         if isinstance(outcome, ServiceError) and outcome.kind == "throttled":
-            self._reject(outcome, now)
-        elif isinstance(outcome, QuotaError) or self._key_is_wrong(outcome):
+            self._reject(outcome, now, ticket)
+        elif isinstance(outcome, ServiceError) and (outcome.kind == "quota" or self._wrong_keys >= _WRONG_KEYS):
+            self._outages = 0
             self._break(outcome, now + _PROBES)
         elif ticket.probe:
             self._probed(outcome, now)
 
-    def _key_is_wrong(self, outcome: Outcome) -> bool:
-        self._wrong_keys += isinstance(outcome, AuthError) and outcome.status == 401  # noqa: PLR2004 -- HTTP
-        return isinstance(outcome, AuthError) and self._wrong_keys >= _WRONG_KEYS
-
-    def _reject(self, error: ServiceError, now: float) -> None:
-        self._rejections += 1
+    def _reject(self, error: ServiceError, now: float, ticket: Ticket) -> None:
+        # What was on its way when the gate closed is the same rejection once more, not a second one.
+        self._rejections += ticket.probe or not self._closed
+        if ticket.probe:  # whoever rejects is alive, has money left and knows the key
+            self._cause, self._outages = None, 0
         if error.retry_after is None:
             wait = self._draw(0.5, 1.0) * min(_LONGEST, _FIRST * 2.0 ** min(self._rejections - 1, 64))
         else:
             # A little later than asked, each time by another little, so that a fleet does not wake as one.
             hint = max(_FLOOR, error.retry_after)
             wait = hint + self._draw(0.0, hint / 8)
-        self._closed = True
+            self._asked_until = max(self._asked_until, now + hint)
+        self._closed, self._rejection = True, copy.copy(error)
         self._not_before = max(self._not_before, now + wait)
 
-    def _break(self, cause: Outcome, until: float) -> None:
-        self._closed = True
-        self._cause = cause if isinstance(cause, ServiceError | ResponseError) else self._cause
+    def _break(self, cause: ServiceError, until: float) -> None:
+        # A copy: the original keeps its traceback, and that the requests.
+        self._closed, self._cause = True, copy.copy(cause)
         self._not_before = max(self._not_before, until)
 
     def _probed(self, outcome: Outcome, now: float) -> None:
-        dead = isinstance(outcome, ServiceError) and outcome.kind in {"never_sent", "transient", "broken", "late"}
-        if not dead:
-            self._closed, self._cause = False, None
+        if isinstance(outcome, ServiceError) and outcome.kind in _DEAD:
+            if self._outages:
+                self._outages += 1
+                self._break(outcome, now + self._pause())
+            else:
+                self._not_before = max(self._not_before, now + self._draw(0.5, 1.0) * _FIRST)
+        elif self._not_before <= now:  # else it is closed again since the probe left, and the probe is no news
+            self._closed, self._cause, self._rejection = False, None, None
             self._rejections = self._outages = 0
-        elif self._outages:
-            self._outages += 1
-            self._break(outcome, now + self._pause())
-        else:
-            self._not_before = now + self._draw(0.5, 1.0) * _FIRST
 
     def _pause(self) -> float:
         return min(_PROBES, 2.0 ** min(self._outages - 1, 64))
 
-    def spend(self, error: ServiceError | ResponseError, cost: float, now: float) -> bool:
+    def spend(self, error: ServiceError, cost: float, now: float) -> bool:
         """Pay for a retry.
 
         Returns:
@@ -211,5 +221,5 @@ class Gate:
             return True
         if not self._outages:
             self._outages = 1
-            self._break(copy.copy(error), now + self._pause())
+            self._break(error, now + self._pause())
         return False

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from voxvec._flights import Claim, Flights
@@ -104,34 +105,33 @@ class _Shared:
         """Begin a call that must be over within ``deadline`` seconds [s]."""
         return Call(until=math.inf if deadline is None else self.clock.now() + deadline)
 
-    def _tries(self, call: Call) -> Tries:
-        def spend(error: ServiceError | ResponseError, cost: float) -> bool:
-            return self._gate.spend(error, cost, self.clock.now())
+    def _spend(self, error: ServiceError, cost: float) -> bool:
+        return self._gate.spend(error, cost, self.clock.now())
 
-        return Tries(policy=self._retry, job=call.patient, spend=spend, left=lambda: call.until - self.clock.now())
+    def _tries(self, call: Call) -> Tries:
+        return Tries(policy=self._retry, job=call.patient, spend=self._spend, left=lambda: self._time(call))
+
+    def _time(self, call: Call) -> float:
+        return call.until - self.clock.now()
 
     def _knock(self, call: Call, tokens: int) -> Ticket | float:
         """A ticket, or how long to wait for a change [s]."""
         if call.stopped:
             raise _StoppedError
-        now = self.clock.now()
-        answer = self._gate.admit(now, tokens=tokens, patient=call.patient)
+        left = self._left(call)
+        patience = self._retry.job_patience if call.patient else self._retry.patience
+        answer = self._gate.admit(self.clock.now(), tokens=tokens, patient=call.patient, patience=patience)
         if isinstance(answer, ServiceError):
             raise answer
-        left = call.until - now
         if isinstance(answer, Ticket):
-            if left > 0:
-                return answer
-            self._gate.settle(answer, "cancelled", now)
-        # No wait is begun that would end after the deadline.
-        if answer == math.inf:
-            return self._left(call)
-        if isinstance(answer, Ticket) or answer >= left:
+            return answer
+        # No wait is begun that would end after the deadline, unless other requests may end it sooner.
+        if left <= answer < math.inf:
             raise _too_late()
-        return answer
+        return min(answer, left)
 
     def _left(self, call: Call) -> float:
-        left = call.until - self.clock.now()
+        left = self._time(call)
         if left <= 0:
             raise _too_late()
         return left
@@ -139,7 +139,9 @@ class _Shared:
 
 def _too_late() -> ServiceTimeoutError:
     return ServiceTimeoutError(
-        "the deadline= of the call came before its turn to send; nothing of this part was sent or billed", kind="late"
+        "the deadline= of the call comes before its turn to send; this request was not sent and not billed",
+        kind="breaker",
+        attempts=0,
     )
 
 
@@ -171,7 +173,7 @@ class Lane(_Shared):
             ticket = self._enter(call, tokens)
             outcome: Outcome = "cancelled"
             try:
-                value = send(call.until - self.clock.now())
+                value = send(self._time(call))
                 outcome = "ok"
             except (ServiceError, ResponseError) as error:
                 outcome = error
@@ -180,7 +182,7 @@ class Lane(_Shared):
                 self._leave(ticket, outcome, tries.spent)
             return value
 
-        value = self._retry.waiting(tries, self._sleep)(attempt)
+        value = self._retry.waiting(tries, partial(self._pause, call))(attempt)
         return Asked(value, len(tries.failures) + 1, tries.maybe_billed)
 
     def _enter(self, call: Call, tokens: int) -> Ticket:
@@ -196,12 +198,16 @@ class Lane(_Shared):
             self._gate.settle(ticket, outcome, self.clock.now(), spent=spent)
             self._changed.notify_all()
 
-    def _sleep(self, seconds: float) -> None:
-        # On a condition of its own: the news that wake the waiters at the gate are none for this request.
-        if seconds > 0:
-            own = threading.Condition()
-            with own:
-                self.clock.wait(own, seconds)
+    def _spend(self, error: ServiceError, cost: float) -> bool:
+        with self._changed:
+            return super()._spend(error, cost)
+
+    def _pause(self, call: Call, seconds: float) -> None:
+        """Let time pass before the next try, unless the call is stopped."""
+        until = self.clock.now() + seconds
+        with self._changed:
+            while not call.stopped and (rest := until - self.clock.now()) > 0:
+                self.clock.wait(self._changed, rest)
 
     def send_all(
         self,
@@ -293,7 +299,7 @@ class AsyncLane(_Shared):
             ticket = await self._enter(call, tokens)
             outcome: Outcome = "cancelled"
             try:
-                value = await send(call.until - self.clock.now())
+                value = await send(self._time(call))
                 outcome = "ok"
             except (ServiceError, ResponseError) as error:
                 outcome = error
@@ -303,7 +309,7 @@ class AsyncLane(_Shared):
                 self._wake()
             return value
 
-        value: T = await self._retry.awaiting(tries, self._sleep)(attempt)
+        value: T = await self._retry.awaiting(tries, partial(self._pause, call))(attempt)
         return Asked(value, len(tries.failures) + 1, tries.maybe_billed)
 
     async def _enter(self, call: Call, tokens: int) -> Ticket:
@@ -327,10 +333,10 @@ class AsyncLane(_Shared):
         for event in self._waiting:
             event.set()
 
-    async def _sleep(self, seconds: float) -> None:
-        import anyio  # noqa: PLC0415 -- as above
-
-        await self.clock.await_(anyio.Event(), seconds)
+    async def _pause(self, call: Call, seconds: float) -> None:
+        until = self.clock.now() + seconds
+        while not call.stopped and (rest := until - self.clock.now()) > 0:
+            await self._news(rest)
 
     async def send_all(
         self,
@@ -419,12 +425,22 @@ async def aside(work: Callable[..., R], *args: object) -> R:
 def in_order(items: Iterable[I], work: Callable[[I], R], ahead: int) -> Iterator[R]:
     """Work on items side by side, yield the results in order, and never be more than ``ahead`` items ahead."""
     running: deque[Future[R]] = deque()
-    for item in items:
+    source, failure = iter(items), None
+    while True:
+        try:
+            item = next(source)
+        except StopIteration:
+            break
+        except Exception as error:  # noqa: BLE001 -- the source's own, raised below after what came before it
+            failure = error
+            break
         running.append(in_thread(work, item))
         if len(running) >= ahead:
             yield running.popleft().result()
     while running:
         yield running.popleft().result()
+    if failure is not None:
+        raise failure
 
 
 async def in_rounds(items: AsyncIterator[I], work: Callable[[I], Awaitable[R]], ahead: int) -> AsyncIterator[R]:
@@ -446,7 +462,11 @@ async def in_rounds(items: AsyncIterator[I], work: Callable[[I], Awaitable[R]], 
         failures: dict[int, Exception] = {}
         async with anyio.create_task_group() as group:
             for position in range(ahead):
-                item = await anext(items, None)
+                try:
+                    item = await anext(items, None)
+                except Exception as error:  # noqa: BLE001 -- the source's own, raised below after what came before it
+                    failures[position] = error
+                    break
                 more = item is not None
                 if item is None:
                     break

@@ -73,7 +73,7 @@ _SECRETS = re.compile(
     r"""
     \b(?:sk|rk|pk|sess|key)-[A-Za-z0-9_\-]{8,}     # OpenAI's and most others' keys
     | (?<=\bBearer\ )[^\s"',;]+
-    | (?<=://)[^/\s:@]+(?::[^/\s@]*)?(?=@)         # user and password in a URL
+    | (?<=://)[^/\s]+(?=@)                        # user and password in a URL
     | (?<=api[-_]key[=:])\s*[^\s"',;&]+
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -88,11 +88,11 @@ def redact(text: str, secrets: Sequence[str] = ()) -> str:
         text: What a server, or an exception of another library, said.
         secrets: Credentials that do not look like any; every occurrence is hidden.
     """
-    text = text[: 4 * _LONGEST]
     for secret in secrets:
         if secret:
             text = text.replace(secret, "[secret]")
-    text = _SECRETS.sub("[secret]", text)
+    # Cut only now: a cut through a secret would leave a part that nothing recognises.
+    text = _SECRETS.sub("[secret]", text)[: _LONGEST + 1]
     text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 

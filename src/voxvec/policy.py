@@ -7,17 +7,17 @@ that a client shares, `voxvec._run` does the waiting.
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import random
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from voxvec.errors import ConfigError, ResponseError, ServiceError
+from voxvec.errors import AuthError, ConfigError, ResponseError, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
 
     import tenacity
 
@@ -27,7 +27,7 @@ __all__ = ["Budget", "Pace", "Retry", "Tries", "retry_after"]
 
 Failure: TypeAlias = ServiceError | ResponseError
 
-RETRIED: frozenset[Kind] = frozenset({"never_sent", "throttled", "transient", "broken", "late", "malformed"})
+_FAULTS: tuple[Kind, ...] = ("never_sent", "transient", "broken", "late")  # of the server or the way to it
 
 
 def _positive(name: str, value: float, least: float = 0.0) -> None:
@@ -172,22 +172,25 @@ class Tries:
         failures: What went wrong so far, oldest first.
         wait: Seconds to wait before the next try [s].
         spent: Tokens that the retries have taken from the budget.
+        maybe_billed: Failed requests that may have been billed all the same.
     """
 
     policy: Retry
     job: bool
-    spend: Callable[[Failure, float], bool]
+    spend: Callable[[ServiceError, float], bool]
     left: Callable[[], float]
     draw: Callable[[float, float], float] = random.uniform
     failures: list[Failure] = field(default_factory=list[Failure])
     wait: float = 0.0
     spent: float = 0.0
+    maybe_billed: int = 0
 
     def again(self, error: BaseException) -> bool:
         """Note a failure and decide; `wait` holds the pause. Whatever is not a failure of ours is final."""
         if not isinstance(error, ServiceError | ResponseError):
             return False
         self.failures.append(error)
+        self.maybe_billed += error.billed != "no"
         error.attempts = len(self.failures) - self._count("breaker")
         self._sum_up(error)
         return self._worth_it(error) and self._in_time(error) and self._affordable(error)
@@ -197,40 +200,41 @@ class Tries:
         billed: set[Billed] = {failure.billed for failure in self.failures}
         error.billed = "yes" if "yes" in billed else "maybe" if "maybe" in billed else "no"
 
-    @property
-    def maybe_billed(self) -> int:
-        """Failed requests that may have been billed all the same."""
-        return sum(failure.billed != "no" for failure in self.failures)
-
     def _count(self, *kinds: Kind) -> int:
         return sum(failure.kind in kinds for failure in self.failures)
 
     def _worth_it(self, error: Failure) -> bool:
         rule = self.policy
         attempts = rule.job_attempts if self.job else rule.attempts
-        if error.should_retry is False or error.kind not in RETRIED:
-            return error.should_retry is True and error.kind == "refused" and self._count("refused") == 1
-        if error.kind == "throttled":
-            return self._count("throttled") <= rule.rejections and attempts > 1
-        if error.kind == "malformed":
-            return self._count("malformed") <= rule.malformed and attempts > 1
-        if error.kind == "broken" and self._count("broken") > rule.broken:
+        if error.should_retry is False or attempts <= 1:
             return False
-        if error.kind == "late" and self._count("late") > rule.late:
+        granted = error.should_retry is True and not isinstance(error, AuthError)
+        limits: Mapping[Kind, float] = {
+            "throttled": rule.rejections,
+            "broken": rule.broken,
+            "late": rule.late,
+            "malformed": rule.malformed,
+            "refused": 1 if granted else 0,
+            "quota": 0,
+            "breaker": 0,
+        }
+        if self._count(error.kind) > limits.get(error.kind, attempts):
             return False
-        return self._count("never_sent", "transient", "broken", "late") < attempts
+        return error.kind not in _FAULTS or self._count(*_FAULTS) < attempts
 
     def _in_time(self, error: Failure) -> bool:
         hint = error.retry_after or 0.0
         if hint > (self.policy.job_patience if self.job else self.policy.patience):
             return False
-        faults = self._count("never_sent", "transient", "broken", "late")
-        # A rejection is waited out at the gate, by everybody; a fault by this request alone.
-        own = error.kind in {"never_sent", "transient", "broken", "late"}
-        self.wait = max(self.policy.jitter(faults - 1, self.draw), hint) if own else 0.0
+        fault = error.kind in _FAULTS
+        jitter = self.policy.jitter(self._count(*_FAULTS) - 1, self.draw) if fault else 0.0
+        # A rejection is waited out at the gate, by everybody; anything else by this request alone.
+        self.wait = 0.0 if error.kind == "throttled" else max(jitter, hint)
         return max(self.wait, hint) < self.left()
 
     def _affordable(self, error: Failure) -> bool:
+        if isinstance(error, ResponseError):
+            return True  # `Retry.malformed` is its only limit
         cost = self.policy.budget.cost(error.kind)
         if not self.spend(error, cost):
             return self.job  # a job goes on at the pace of single probes, a call fails
@@ -238,7 +242,7 @@ class Tries:
         return True
 
 
-def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+def retry_after(headers: Mapping[str, str], now: dt.datetime) -> float | None:
     """How long the server asks to wait [s], from 0 up; None if it does not say, or says nonsense.
 
     ``retry-after-ms`` counts before ``retry-after``, which holds seconds or a date. A date is compared with the
@@ -266,9 +270,9 @@ def _number(text: str | None) -> float | None:
     return value if math.isfinite(value) and value >= 0 else None
 
 
-def _date(text: str) -> datetime | None:
+def _date(text: str) -> dt.datetime | None:
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):
         return None
-    return date if date.tzinfo else None
+    return date if date.tzinfo else date.replace(tzinfo=dt.UTC)  # the form without a zone means it too

@@ -7,6 +7,7 @@ Both are thin. What to ask and what an answer means is decided in `voxvec.embedd
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, get_args
@@ -67,10 +68,11 @@ class _Base:
     ) -> None:
         known = models.find(model, kind="embedding") if isinstance(model, str) else model
         models.warn_if_deprecated(known)
+        self._on_long: OnLong = on_long
         if on_long not in get_args(OnLong):
             raise ConfigError(f"on_long must be 'error', 'truncate' or 'chunk', not {on_long!r}")
         self.model = known.with_dims(dimensions)
-        self._namespace, self._on_long, self._strict_model = namespace, on_long, strict_model
+        self._namespace, self._strict_model = namespace, strict_model
         self._floats = known.base64 is False
 
     def _job(
@@ -121,7 +123,8 @@ class _Base:
 
     def _check_model(self, served: str | None) -> None:
         asked = self.model.name
-        if self._strict_model and served is not None and served != asked and not served.startswith(f"{asked}-"):
+        # Behind a deployment's name the server gives that of the family; versions are written behind a hyphen.
+        if self._strict_model and served and not f"{served}-".startswith((f"{asked}-", f"{self.model.family}-")):
             raise ResponseError(
                 f"{served} answered instead of {asked}, which strict_model=True forbids; the answer was billed",
                 kind="malformed",
@@ -130,7 +133,7 @@ class _Base:
 
     def _wants_floats(self, error: RefusedError) -> bool:
         """Whether a refusal means that the server does not know base64, which only trying can tell."""
-        refuses = not self._floats and self.model.base64 is None and "encoding_format" in str(error)
+        refuses = self.model.base64 is None and "encoding_format" in str(error)
         self._floats = self._floats or refuses
         return refuses
 
@@ -312,12 +315,14 @@ class Embedder(_Base):
             reply = door.send(self._request(job, batch, self._client.setup.timeout), left)
             return self._read(job, batch, reply)
 
+        floats = self._floats
         try:
             return lane.ask(call, send, tokens=batch.tokens)
         except RefusedError as error:
-            if not self._wants_floats(error):
+            if floats or not self._wants_floats(error):
                 raise
-        return lane.ask(call, send, tokens=batch.tokens)
+        asked = lane.ask(call, send, tokens=batch.tokens)
+        return replace(asked, attempts=asked.attempts + 1)
 
     def embed_one(
         self, text: str, *, dimensions: int | None = None, input_type: InputType | None = None
@@ -487,12 +492,14 @@ class AsyncEmbedder(_Base):
             reply = await door.send(self._request(job, batch, self._client.setup.timeout), left)
             return self._read(job, batch, reply)
 
+        floats = self._floats
         try:
             return await lane.ask(call, send, tokens=batch.tokens)
         except RefusedError as error:
-            if not self._wants_floats(error):
+            if floats or not self._wants_floats(error):
                 raise
-        return await lane.ask(call, send, tokens=batch.tokens)
+        asked = await lane.ask(call, send, tokens=batch.tokens)
+        return replace(asked, attempts=asked.attempts + 1)
 
     async def embed_one(
         self, text: str, *, dimensions: int | None = None, input_type: InputType | None = None

@@ -13,7 +13,7 @@ same program::
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -23,7 +23,7 @@ from voxvec.embedding import texts as column
 from voxvec.embedding.packing import Batch, Packer, Slot
 from voxvec.embedding.settings import Keys, Settings
 from voxvec.embedding.vectors import Embeddings, Usage
-from voxvec.errors import InputError, ResponseError, VoxvecError
+from voxvec.errors import InputError, ResponseError, ServiceError, VoxvecError
 from voxvec.similarity.measures import truncate
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ class EmbeddingJob:
                     self._faults[position] = str(error)
                     continue
                 parts = known[text] = [self._slot(keys, piece) for piece in pieces]
+                if len(parts) > 1:
+                    self._packer.count(parts)  # they are weights of a mean: all by tokens, or all by the bound
             self._parts[position] = parts
             for part in parts:
                 part.positions.append(position)
@@ -152,14 +154,17 @@ class EmbeddingJob:
         """
         damaged: list[bytes] = []
         for name, blob in found.items():
+            slot = self._slots.get(name)
+            if slot is None:
+                continue  # not asked for; caches may be anybody's
             row = rows.unpack(name, blob)
             if row is None or row.kind is not rows.Kind.VECTOR:
                 damaged.append(name)
                 continue
             vector = self._fitting(np.frombuffer(row.payload, np.dtype("<f4")))
             if vector is not None:
-                self._keep(self._slots[name], vector)
-                self._slots[name].cached = True
+                self._keep(slot, vector)
+                slot.cached = True
                 self._served = self._served or row.model or None
         return damaged
 
@@ -170,6 +175,8 @@ class EmbeddingJob:
             return vector
         if len(vector) < self._dims or kind == "none":
             return None
+        if kind == "layernorm_prefix" and len(vector) != self.settings.model.native_dims:
+            return None  # cut already: it cannot be layer-normalised over its full width any more
         return truncate(vector, self._dims, layer_norm=kind == "layernorm_prefix")
 
     def _keep(self, slot: Slot, vector: Vector) -> None:
@@ -237,12 +244,15 @@ class EmbeddingJob:
 
     def knows(self, name: bytes) -> bool:
         """Whether this one has its vector."""
-        return self._slots[name].known
+        slot = self._slots.get(name)
+        return slot is not None and slot.known
 
     def fail(self, batch: Batch, error: VoxvecError) -> None:
         """Note that a request failed for good."""
         for name in batch.names:
             self._slots[name].error = error
+        if isinstance(error, ServiceError | ResponseError):
+            self.account(error.attempts, 0 if error.billed == "no" else error.attempts)
         if not error.positions:
             error.positions = tuple(self.positions(batch.names))
 
@@ -277,6 +287,7 @@ class EmbeddingJob:
 
     def _in_order(self) -> Vector:
         matrix = self._matrix_for(self._dims or 0) if self._slots else np.empty((0, self._dims or 0), np.float32)
+        matrix[[slot.at for slot in self._slots.values() if not slot.known]] = np.nan
         if (
             self._n == len(matrix)
             and len(self._parts) == self._n
@@ -302,11 +313,14 @@ class EmbeddingJob:
         """Write on an error how far the call came and what it bought."""
         error.done, error.failed = self.done(), len(self.failed())
         error.pending = self._n - error.done - error.failed
-        error.partial = self.result()
+        partial = self.result()
+        rest = {position: error for position, parts in self._parts.items() if not all(part.known for part in parts)}
+        error.partial = replace(partial, failed=dict(sorted({**rest, **partial.failed}.items())))
         return error
 
     def plan(self) -> EmbeddingPlan:
         """What is still to do."""
+        self._packer.count(self._slots[name] for name in self.open())
         batches = self.batches(self.open())
         left = [self._slots[name] for batch in batches for name in batch.names]
         size, model = sum(batch.tokens for batch in batches), self.settings.model

@@ -14,7 +14,7 @@ from voxvec import tokens
 from voxvec.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from voxvec.embedding.settings import OnLong
     from voxvec.errors import VoxvecError
@@ -79,13 +79,15 @@ class Packer:
         """A text that fits, measured; exactly only if it seems not to fit."""
         slot = Slot(at, text, self._bound(text), exact=False)
         if slot.size > (self._model.max_tokens or math.inf):
-            self._count(slot)
+            self.count([slot])
             slot.alone = not slot.exact
         return slot
 
-    def _count(self, slot: Slot) -> None:
-        if self._tokenizer is not None and not slot.exact:
-            slot.size, slot.exact = self._tokenizer.count(slot.text), True
+    def count(self, slots: Iterable[Slot]) -> None:
+        """Measure by the model's tokenizer, if there is one at hand."""
+        for slot in slots:
+            if self._tokenizer is not None and not slot.exact:
+                slot.size, slot.exact = self._tokenizer.count(slot.text), True
 
     def fit(self, text: str, prefix: str = "") -> list[str]:
         """The text in pieces that the model takes, each behind the prefix; one piece unless it is too long.
@@ -120,8 +122,7 @@ class Packer:
         """Requests for these, in their order, within the model's limits of texts and tokens."""
         limit = self._model.max_request_tokens or math.inf
         if sum(slot.size for _, slot in wanted) > limit:
-            for _, slot in wanted:  # the bound would make more requests than needed
-                self._count(slot)
+            self.count(slot for _, slot in wanted)  # the bound would make more requests than needed
         full: list[tuple[bytes, Slot]] = []
         size = 0
         for name, slot in wanted:

@@ -5,6 +5,7 @@ Pure. pandas, polars and NumPy are recognised by what their objects can do, neve
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from voxvec.errors import InputError
@@ -25,6 +26,8 @@ def as_list(texts: Iterable[str]) -> list[Any]:
     """
     if isinstance(texts, str | bytes | bytearray):
         raise InputError("embed() takes many texts; for one, use embed_one(text). Nothing was sent")
+    if hasattr(texts, "columns"):
+        raise InputError("texts must be one column, not a table of several; pick one. Nothing was sent")
     for method in ("to_list", "to_pylist", "tolist"):  # polars and pandas, Arrow, NumPy
         convert = getattr(texts, method, None)
         if callable(convert):
@@ -43,7 +46,7 @@ def check(texts: Sequence[object]) -> dict[int, str]:
 
 def _fault(text: object) -> str:
     if not isinstance(text, str):
-        return "is missing" if text is None or text != text else f"is of type {type(text).__name__}"  # noqa: PLR0124 -- NaN
+        return "is missing" if _is_missing(text) else f"is of type {type(text).__name__}"
     if not text:
         return "is empty"
     if not text.isascii():
@@ -52,6 +55,11 @@ def _fault(text: object) -> str:
         except UnicodeEncodeError:
             return "holds a lone surrogate, which no encoding can carry"
     return ""
+
+
+def _is_missing(text: object) -> bool:
+    # By name, because pandas' NA refuses to be compared even with itself.
+    return text is None or type(text).__name__ in {"NAType", "NaTType"} or (isinstance(text, float) and isnan(text))
 
 
 def refused(faults: dict[int, str]) -> InputError:

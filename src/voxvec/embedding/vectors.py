@@ -6,6 +6,7 @@ Pure: files are read and written only where `Embeddings.load` and `Embeddings.sa
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from decimal import Decimal
 from types import MappingProxyType
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["Embeddings", "Usage"]
 
 _FORMAT = 1
+# What reading a file that is damaged, or was never ours, can end in.
+_DAMAGE = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+    zipfile.BadZipFile,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +121,7 @@ class Embeddings:
         return iter(self.array)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:  # noqa: FBT001 -- NumPy's signature
-        array = self.array if dtype is None else self.array.astype(dtype, copy=False)
-        return array.copy() if copy else array
+        return np.array(self.array, dtype=dtype, copy=copy)
 
     def __eq__(self, other: object) -> bool:
         """Whether model and vectors are the same, bit for bit; what they cost does not count."""
@@ -157,9 +162,10 @@ class Embeddings:
                 f"vectors of {self.model} cannot be shortened: cutting would destroy them, because the model was not "
                 "trained for it. Use a Matryoshka model, or reduce them by PCA on your own data"
             )
-        array = np.full((len(self), dims), np.nan, np.float32)
         there = [position for position in range(len(self)) if position not in self.failed]
-        array[there] = truncate(self.array[there], dims, layer_norm=self.matryoshka == "layernorm_prefix")
+        cut = truncate(self.array[there], dims, layer_norm=self.matryoshka == "layernorm_prefix")
+        array = np.full((len(self), dims), np.nan, np.float32)
+        array[there] = cut
         kept: Matryoshka = "none" if self.matryoshka == "layernorm_prefix" else self.matryoshka
         return Embeddings(
             array=array,
@@ -200,8 +206,9 @@ class Embeddings:
             InputError: The file holds something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as data:
-                array, about = data["array"], json.loads(str(data["about"]))
+            # Opened here, because NumPy leaves files open that it cannot read.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:  # noqa: PTH123 -- as in save
+                array, about = data["array"], _about(str(data["about"]))
             return cls(
                 array=array,
                 model=about["model"],
@@ -212,12 +219,19 @@ class Embeddings:
             )
         except FileNotFoundError:
             raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _DAMAGE as error:
             raise InputError(f"{path} does not hold saved embeddings ({type(error).__name__}: {error})") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return _rebuild, ({**values, "failed": dict(self.failed)},)
+
+
+def _about(text: str) -> dict[str, Any]:
+    about: dict[str, Any] = json.loads(text)
+    if about["format"] != _FORMAT:
+        raise ValueError(f"it has format {about['format']!r}, this version reads {_FORMAT}")
+    return about
 
 
 def _rebuild(values: dict[str, Any]) -> Embeddings:
