@@ -48,7 +48,14 @@ def reader(tmp_path, monkeypatch, fake_openai):
     return fake_openai
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: str(page.relative_to(ROOT)))
+WITH_CODE = [
+    pytest.param(page, marks=[pytest.mark.slow] if "demo_recording()" in page.read_text("utf-8") else [])
+    for page in PAGES
+    if blocks(page)
+]  # hearing the recording takes ten seconds
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, reader, monkeypatch):
     code = "".join(block.content for block in blocks(page))
     if "local.client()" in code and offline_backend_is_missing():

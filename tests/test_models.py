@@ -152,7 +152,7 @@ def test_a_list_of_dims_takes_those_in_it_and_the_native_one(dims):
         (LARGE, 5000, "text-embedding-3-large gives 1 to 3072 dimensions, not 5000"),
         (OPENAI[2], 512, "text-embedding-ada-002 gives 1536 dimensions, not 512"),
         ("voyage-4", 100, "voyage-4 gives 256, 512, 1024 or 2048 dimensions, not 100"),
-        (LARGE, 0, "greater than or equal to 1"),
+        (LARGE, 0, "text-embedding-3-large gives 1 to 3072 dimensions, not 0"),
         (LARGE, 2.5, "dimensions must be a whole number, not 2.5"),
         (LARGE, True, "dimensions must be a whole number, not True"),
         ("whisper-1", 5, "whisper-1 is a transcription model, which cannot be used for this"),

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voxvec._door import AsyncDoor, Door, new_async_client, new_client, origin_of
-from voxvec._run import AsyncLane, Lane, PerLoop
+from voxvec._run import AsyncLane, Lane
+from voxvec._threads import PerLoop
 from voxvec.caches.opening import open_cache
 from voxvec.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     import openai
 
@@ -112,8 +114,24 @@ class Client(_Base):
         self._door: Door | None = None
         self._lane: Lane | None = None
 
-    def open(self) -> tuple[Door, Lane]:
-        """What this process sends through."""
+    def lane(self) -> Lane:
+        """What this process's calls share."""
+        with self._mine():
+            if self._lane is None:
+                self._lane = Lane(self.setup.retry, self.setup.pace, self.setup.workers)
+            return self._lane
+
+    def door(self) -> Door:
+        """What this process sends through; what is cached needs none, and so no key."""
+        with self._mine():
+            if self._door is None:
+                own = new_client(self.setup.api_key, self.setup.base_url) if self._client is None else self._client
+                self._door = Door(own, own=self._client is None)
+            return self._door
+
+    @contextmanager
+    def _mine(self) -> Generator[None]:
+        """One thread at a time; after a fork the child starts anew."""
         self._check_open()
         pid = os.getpid()
         # Each process has its lock: the parent's may have been held by a thread that does not exist here.
@@ -121,12 +139,7 @@ class Client(_Base):
             if self._pid != pid:
                 self._check_unshared()
                 self._pid, self._door, self._lane = pid, None, None
-            if self._lane is None:
-                self._lane = Lane(self.setup.retry, self.setup.pace, self.setup.workers)
-            if self._door is None:
-                own = new_client(self.setup.api_key, self.setup.base_url) if self._client is None else self._client
-                self._door = Door(own, own=self._client is None)
-            return self._door, self._lane
+            yield
 
     def _check_unshared(self) -> None:
         if self._client is not None and self._pid is not None:
@@ -160,21 +173,26 @@ class AsyncClient(_Base):
                 )
         super().__init__(client, setup)
         self._client = client
-        self._opened = PerLoop(self._make)
+        self._lanes = PerLoop(lambda: AsyncLane(setup.retry, setup.pace, setup.workers))
+        self._doors = PerLoop(self._make_door)
 
-    def _make(self) -> tuple[AsyncDoor, AsyncLane]:
+    def _make_door(self) -> AsyncDoor:
         own = new_async_client(self.setup.api_key, self.setup.base_url) if self._client is None else self._client
-        lane = AsyncLane(self.setup.retry, self.setup.pace, self.setup.workers)
-        return AsyncDoor(own, own=self._client is None), lane
+        return AsyncDoor(own, own=self._client is None)
 
-    def open(self) -> tuple[AsyncDoor, AsyncLane]:
-        """What this event loop sends through."""
+    def lane(self) -> AsyncLane:
+        """What this event loop's calls share."""
         self._check_open()
-        return self._opened.get()
+        return self._lanes.get()
+
+    def door(self) -> AsyncDoor:
+        """What this event loop sends through; what is cached needs none, and so no key."""
+        self._check_open()
+        return self._doors.get()
 
     async def close(self) -> None:
         """Close this loop's connections, if they are ours; a client that was passed in stays open."""
         self._closed = True
-        opened = self._opened.peek()
-        if opened is not None:
-            await opened[0].close()
+        door = self._doors.peek()
+        if door is not None:
+            await door.close()

@@ -1,4 +1,4 @@
-"""The only threads, tasks and sleeps of the package.
+"""Where the package waits: threads and tasks that send side by side under one gate.
 
 A *lane* is what all calls of one client share: the gate, and which texts are being bought at this moment. `Lane` serves
 threads, `AsyncLane` the tasks of one event loop; both do the same things in the same order, and all
@@ -10,28 +10,25 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import deque
-from concurrent.futures import Future
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from voxvec._flights import Claim, Flights
 from voxvec._gate import Gate, Outcome, Ticket
+from voxvec._threads import in_thread
 from voxvec.errors import ResponseError, ServiceError, ServiceTimeoutError
 from voxvec.policy import Tries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 
     import anyio
-    from anyio.lowlevel import RunVar
 
     from voxvec.policy import Pace, Retry
 
-__all__ = ["Asked", "AsyncLane", "Call", "Clock", "Lane", "PerLoop", "aside", "in_order", "in_rounds", "in_thread"]
+__all__ = ["Asked", "AsyncLane", "Call", "Clock", "Lane"]
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 -- an item of work
@@ -395,110 +392,3 @@ class AsyncLane(_Shared):
         while not claim.landed():
             await self._news(self._left(call))
         return claim.rows()
-
-
-def in_thread(work: Callable[..., R], *args: object) -> Future[R]:
-    """Run something in a thread of its own, with the caller's context variables.
-
-    The thread is a daemon: a program that is told to end does not wait for a server.
-    """
-    future: Future[R] = Future()
-    context = copy_context()
-
-    def run() -> None:
-        try:
-            future.set_result(context.run(work, *args))
-        except BaseException as error:  # noqa: BLE001 -- raised again by whoever asks for the result
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name="voxvec").start()
-    return future
-
-
-async def aside(work: Callable[..., R], *args: object) -> R:
-    """Run something that blocks for a short while, such as a look into a cache, without holding up the event loop."""
-    import anyio.to_thread  # noqa: PLC0415 -- as above
-
-    return await anyio.to_thread.run_sync(work, *args)
-
-
-def in_order(items: Iterable[I], work: Callable[[I], R], ahead: int) -> Iterator[R]:
-    """Work on items side by side, yield the results in order, and never be more than ``ahead`` items ahead."""
-    running: deque[Future[R]] = deque()
-    source, failure = iter(items), None
-    while True:
-        try:
-            item = next(source)
-        except StopIteration:
-            break
-        except Exception as error:  # noqa: BLE001 -- the source's own, raised below after what came before it
-            failure = error
-            break
-        running.append(in_thread(work, item))
-        if len(running) >= ahead:
-            yield running.popleft().result()
-    while running:
-        yield running.popleft().result()
-    if failure is not None:
-        raise failure
-
-
-async def in_rounds(items: AsyncIterator[I], work: Callable[[I], Awaitable[R]], ahead: int) -> AsyncIterator[R]:
-    """Work on ``ahead`` items side by side, yield their results in order, and go on with the next.
-
-    Rounds, because a generator must not be suspended inside a group of running tasks.
-    """
-    import anyio  # noqa: PLC0415 -- as above
-
-    async def one(item: I, position: int) -> None:
-        try:
-            results[position] = await work(item)
-        except Exception as error:  # noqa: BLE001 -- raised below, outside the group, as itself
-            failures[position] = error
-
-    more = True
-    while more:
-        results: dict[int, R] = {}
-        failures: dict[int, Exception] = {}
-        async with anyio.create_task_group() as group:
-            for position in range(ahead):
-                try:
-                    item = await anext(items, None)
-                except Exception as error:  # noqa: BLE001 -- the source's own, raised below after what came before it
-                    failures[position] = error
-                    break
-                more = item is not None
-                if item is None:
-                    break
-                group.start_soon(one, item, position)
-        for position in range(len(results) + len(failures)):
-            if position in failures:
-                raise failures[position]
-            yield results[position]
-
-
-class PerLoop(Generic[T]):
-    """One object per event loop, made when first asked for: what belongs to a loop must not be used in another."""
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._var: RunVar[T | None] | None = None
-
-    def get(self) -> T:
-        """The running loop's object."""
-        value = self.peek()
-        if value is None:
-            value = self._make()
-            self._variable().set(value)
-        return value
-
-    def peek(self) -> T | None:
-        """The running loop's object, if there is one yet."""
-        return self._variable().get(None)
-
-    def _variable(self) -> RunVar[T | None]:
-        from anyio.lowlevel import RunVar  # noqa: PLC0415 -- as above
-
-        if self._var is None:
-            self._var = RunVar("voxvec")
-        return self._var

@@ -1,7 +1,7 @@
 """What is known about models: abilities, limits, prices, dates, each with its source.
 
-The facts are data, in ``models.toml`` beside this file. Nothing here talks to a server,
-and no program should have to know a model's name to know what the model can do.
+The facts are data, in ``models.toml`` beside this file; what each means stands here, field by field. Nothing here talks
+to a server, and no program should have to know a model's name to know what the model can do.
 """
 
 from __future__ import annotations
@@ -65,6 +65,10 @@ class _Data(BaseModel):
         """Do what `replace` does; pydantic's own would not check the changes."""
         copied = super().model_copy(deep=deep)
         return copied.replace(**update) if update else copied
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _explain(what: str, error: ValidationError) -> str:
@@ -193,8 +197,10 @@ class EmbeddingModel(_Data):
         """
         if dims is None or dims == self.dims:
             return self
-        if isinstance(dims, bool) or not isinstance(dims, int):  # pyright: ignore[reportUnnecessaryIsInstance] -- untyped callers
-            raise ConfigError(f"dimensions must be a whole number, not {dims!r}")
+        if not _is_whole(dims):
+            raise ConfigError(f"dimensions must be a whole number, not {dims!r}; {self.name} gives {self.dims_hint()}")
+        if dims not in self:
+            raise ConfigError(f"{self.name} gives {self.dims_hint()} dimensions, not {dims!r}; nothing was sent")
         return self.replace(dims=dims)
 
     def dims_hint(self) -> str:

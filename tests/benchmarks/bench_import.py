@@ -1,7 +1,8 @@
 """What importing costs: ``python -m tests.benchmarks.bench_import [--runs 15]``.
 
-Each case is timed in a fresh process, the cases interleaved; medians of CPU milliseconds, and ratios to ``import openai``
-of the same run. "first request ready" ends where the first byte would leave: a refused connection on the loopback.
+Each case is timed in a fresh process, the cases interleaved; medians of CPU milliseconds, and ratios to ``import
+openai`` of the same run. "first request ready" ends where the first byte would leave: at a refused connection on the
+loopback.
 """
 
 import argparse

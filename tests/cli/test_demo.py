@@ -102,6 +102,7 @@ def test_missing_weights_are_told_before_the_recording_is_heard(run):
     assert "voxvec local install" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("installed")
 def test_the_real_demo_answers_all_three_questions(answer):
     pytest.importorskip("pocketsphinx", reason="the recogniser has no wheel for this Python")

@@ -279,7 +279,7 @@ class TestPlan:
     [
         ({"on_error": "ignore"}, "on_error"),
         ({"input_type": "question"}, "input_type"),
-        ({"dimensions": 0}, "1 to 1536|equal to 1"),
+        ({"dimensions": 0}, "1 to 1536"),
         ({"dimensions": 1537}, "1 to 1536"),
         ({"dimensions": True}, "dimensions"),
         ({"dimensions": 8.0}, "whole number"),

@@ -122,13 +122,13 @@ class TestTheEnd:
         async def main(base_url):
             async with vv.AsyncEmbedder(SMALL, api_key="sk-x", base_url=base_url) as embedder:
                 await embedder.embed(["ant"])
-                door, _ = embedder._client.open()
+                door = embedder._client.door()
             return door
 
         with fake.serve() as base_url:
             with vv.Embedder(SMALL, api_key="sk-x", base_url=base_url) as embedder:
                 embedder.embed(["ant"])
-                door, _ = embedder._client.open()
+                door = embedder._client.door()
             for closed in (door, anyio.run(main, base_url)):
                 assert closed._client.is_closed()
 
@@ -152,7 +152,7 @@ def test_one_client_serves_several_event_loops(vectors_of):
 
         async def main(text):
             vectors = await embedder.embed([text])
-            door, _ = embedder._client.open()
+            door = embedder._client.door()
             await door.close()
             return vectors.tolist()
 

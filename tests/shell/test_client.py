@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from voxvec._client import AsyncClient, Client, Setup
-from voxvec._run import in_thread
+from voxvec._threads import in_thread
 from voxvec.errors import ConfigError
 from voxvec.policy import Pace, Retry
 
@@ -81,12 +81,16 @@ def test_the_users_client_must_be_of_the_right_kind_and_come_alone(cls, right, w
             cls(given, setup(**more))
 
 
+def opened(client):
+    return client.door(), client.lane()
+
+
 def test_no_key_is_said_at_the_first_request():
     with pytest.raises(ConfigError, match="there is no key"):
-        Client(None, setup()).open()
+        Client(None, setup()).door()
 
     async def main():
-        AsyncClient(None, setup()).open()
+        AsyncClient(None, setup()).door()
 
     with pytest.raises(ConfigError, match="there is no key"):
         anyio.run(main)
@@ -97,7 +101,7 @@ def test_a_client_has_one_door_and_one_lane_however_many_threads_open_it_first()
 
     def open_():
         start.wait(5)
-        return client.open()
+        return opened(client)
 
     ways = [future.result(5) for future in [in_thread(open_) for _ in range(16)]]
 
@@ -108,30 +112,30 @@ def test_a_client_has_one_door_and_one_lane_however_many_threads_open_it_first()
 def test_a_client_that_another_process_has_used_is_not_shared_with_it():
     with openai.OpenAI(api_key=KEY) as given:
         client = Client(given, setup())
-        client.open()
+        client.door()
         client._pid = -1  # as a child finds it
 
         with pytest.raises(ConfigError, match=r"before the fork.*Nothing was sent"):
-            client.open()
+            client.lane()
 
 
 def test_a_lane_gets_its_workers():
     client = Client(None, setup(api_key=KEY, workers=3))
 
-    assert client.open()[1].workers == 3
+    assert client.lane().workers == 3
     client.close()
 
 
 def test_closing_closes_our_own_connections_and_the_client_for_good():
     client = Client(None, setup(api_key=KEY))
-    door, _ = client.open()
+    door = client.door()
 
     client.close()
     client.close()
 
     assert door._client.is_closed()
     with pytest.raises(ConfigError, match="was closed"):
-        client.open()
+        client.door()
 
 
 def test_closing_what_was_never_opened_is_fine():
@@ -146,7 +150,7 @@ def test_closing_what_was_never_opened_is_fine():
 def test_a_client_that_was_passed_in_stays_open_and_keeps_its_retries():
     with openai.OpenAI(api_key=KEY, max_retries=7) as given:
         client = Client(given, setup())
-        client.open()
+        client.door()
         client.close()
 
         assert not given.is_closed()
@@ -157,8 +161,8 @@ def test_each_event_loop_has_its_own_door_and_lane():
     client, seen = AsyncClient(None, setup(api_key=KEY)), []
 
     async def main():
-        seen.append(client.open())
-        assert client.open() is seen[-1]
+        seen.append(opened(client))
+        assert opened(client) == seen[-1]
         await seen[-1][0].close()
 
     anyio.run(main)
@@ -171,15 +175,15 @@ def test_each_event_loop_has_its_own_door_and_lane():
 def test_closing_for_tasks_closes_our_own_connections_and_the_client_for_good():
     async def main():
         client = AsyncClient(None, setup(api_key=KEY))
-        door, _ = client.open()
+        door = client.door()
         await client.close()
         assert door._client.is_closed()
         with pytest.raises(ConfigError, match="was closed"):
-            client.open()
+            client.lane()
 
         given = openai.AsyncOpenAI(api_key=KEY)
         client = AsyncClient(given, setup())
-        client.open()
+        client.door()
         await client.close()
         assert not given.is_closed()
         await given.close()
@@ -201,8 +205,11 @@ FORKING = """
     ours = Client(None, Setup(api_key="sk-own-1234567890", base_url=None, **manners))
     given = openai.OpenAI(api_key="sk-given-1234567890")
     used, unused = (Client(given, Setup(api_key=None, base_url=None, **manners)) for _ in range(2))
-    door, lane = ours.open()
-    used.open()
+    def opened(client):
+        return client.door(), client.lane()
+
+    door, lane = opened(ours)
+    used.door()
 
     # Another thread holds every lock of the client at the moment of the fork.
     held, go_on = threading.Event(), threading.Event()
@@ -215,13 +222,13 @@ FORKING = """
 
     pid = os.fork()
     if pid == 0:
-        child_door, child_lane = ours.open()
+        child_door, child_lane = opened(ours)
         assert child_door is not door and child_lane is not lane
-        assert ours.open() == (child_door, child_lane)
+        assert opened(ours) == (child_door, child_lane)
         assert child_door._client._client is not door._client._client
-        unused.open()
+        unused.door()
         try:
-            used.open()
+            used.door()
         except ConfigError as error:
             assert "before the fork" in str(error)
         else:
@@ -231,7 +238,7 @@ FORKING = """
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     go_on.set()
-    assert ours.open() == (door, lane)
+    assert opened(ours) == (door, lane)
     assert not door._client.is_closed()
     print("done")
 """

@@ -8,7 +8,8 @@ from contextlib import ExitStack, suppress
 import anyio
 import pytest
 
-from voxvec._run import AsyncLane, Call, Clock, Lane, PerLoop, _StoppedError, aside, in_order, in_rounds, in_thread
+from voxvec._run import AsyncLane, Call, Clock, Lane, _StoppedError
+from voxvec._threads import PerLoop, aside, in_order, in_rounds, in_thread
 from voxvec.errors import (
     AuthError,
     NetworkError,

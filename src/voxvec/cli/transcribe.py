@@ -178,7 +178,7 @@ def _run(client: "vv.Transcriber", ask: "Callable[[Path], vv.Transcript]", wish:
 
 
 def _outcomes(recordings: list[Path], ask: "Callable[[Path], vv.Transcript]") -> Iterator[tuple[Path, Outcome]]:
-    from voxvec._run import in_order  # noqa: PLC0415 -- imports what help and wrong usage do not need
+    from voxvec._threads import in_order  # noqa: PLC0415 -- imports what help and wrong usage do not need
 
     def attempt(file: Path) -> Outcome:
         try:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Self
 
-from voxvec import models
 from voxvec._client import AsyncClient, Client, Setup
 from voxvec._progress import Progress, Tell, reporter
-from voxvec._run import aside, in_order, in_rounds
-from voxvec.embedding.settings import OnLong, Settings
-from voxvec.errors import ConfigError, InputError, RefusedError, ResponseError, VoxvecError
+from voxvec._threads import aside, in_order, in_rounds
+from voxvec.embedding.asking import Asking, OnError, Texts, moved
+from voxvec.errors import RefusedError, VoxvecError
 from voxvec.policy import Pace, Retry
 
 if TYPE_CHECKING:
@@ -28,142 +26,29 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import openai
 
-    from voxvec._door import AsyncDoor, Door, Reply, Request
+    from voxvec._door import AsyncDoor, Door
     from voxvec._flights import Claim
     from voxvec._run import Asked, AsyncLane, Call, Lane
     from voxvec.caches.contract import Cache
     from voxvec.embedding.job import EmbeddingJob, EmbeddingPlan
     from voxvec.embedding.packing import Batch
+    from voxvec.embedding.settings import OnLong
     from voxvec.embedding.vectors import Embeddings
     from voxvec.embedding.wire import Decoded
     from voxvec.models import EmbeddingModel, EmbeddingModelName, InputType
 
-__all__ = ["AsyncEmbedder", "Embedder", "Texts"]
-
-OnError: TypeAlias = Literal["raise", "keep"]
-
-
-class _Column(Protocol):
-    """A collection of texts that is no text itself: one may ask a column for anything, a `str` only for a `str`."""
-
-    def __contains__(self, item: object, /) -> bool: ...
-    def __iter__(self) -> Iterator[str]: ...
-
-
-Texts: TypeAlias = _Column | Iterator[str]
-"""Many texts: a list, a generator, a column of pandas, polars, Arrow or NumPy; a single `str` is none."""
+__all__ = ["AsyncEmbedder", "Embedder"]
 
 
 class _Base:
-    """What both twins know, and what they do without waiting."""
+    """What both twins are besides their waiting."""
 
-    def __init__(
-        self,
-        model: EmbeddingModelName | str | EmbeddingModel,
-        *,
-        dimensions: int | None,
-        namespace: str | None,
-        on_long: OnLong,
-        strict_model: bool,
-    ) -> None:
-        known = models.find(model, kind="embedding") if isinstance(model, str) else model
-        models.warn_if_deprecated(known)
-        self._on_long: OnLong = on_long
-        if on_long not in get_args(OnLong):
-            raise ConfigError(f"on_long must be 'error', 'truncate' or 'chunk', not {on_long!r}")
-        self.model = known.with_dims(dimensions)
-        self._namespace, self._strict_model = namespace, strict_model
-        self._floats = known.base64 is False
+    _asking: Asking
 
-    def _job(
-        self, texts: Texts, origin: str, dimensions: int | None, role: InputType | None, on_error: OnError
-    ) -> EmbeddingJob:
-        from voxvec.embedding.job import EmbeddingJob  # noqa: PLC0415 -- imports NumPy, and a client that is only made needs none
-
-        if on_error not in get_args(OnError):
-            raise ConfigError(f"on_error must be 'raise' or 'keep', not {on_error!r}")
-        if role not in {None, "query", "document"}:
-            raise ConfigError(f"input_type must be 'query', 'document' or None, not {role!r}")
-        settings = Settings(
-            model=self.model.with_dims(dimensions),
-            origin=origin,
-            namespace=self._namespace,
-            input_type=role,
-            on_long=self._on_long,
-        )
-        return EmbeddingJob(texts, settings, keep=on_error == "keep")
-
-    def _request(self, job: EmbeddingJob, batch: Batch, timeout: float | None) -> Request:
-        from voxvec._door import Request  # noqa: PLC0415 -- as above
-        from voxvec.embedding.wire import largest_reply  # noqa: PLC0415 -- as above
-
-        encoding = "float" if self._floats else "base64"
-        return Request(
-            path="/embeddings",
-            body={**job.settings.fields(), "input": list(batch.texts), "encoding_format": encoding},
-            max_reply=largest_reply(len(batch), job.reply_dims),
-            timeout=timeout or 60.0,
-        )
-
-    def _read(self, job: EmbeddingJob, batch: Batch, reply: Reply) -> Decoded:
-        from voxvec.embedding.wire import decode  # noqa: PLC0415 -- as above
-
-        try:
-            decoded = decode(
-                reply.body, len(batch), job.reply_dims, out=job.room(batch), content_type=reply.content_type
-            )
-            self._check_model(decoded.model)
-        except ResponseError as error:
-            # A server nobody knows may garble base64: the second request asks for plain numbers.
-            self._floats = self._floats or self.model.base64 is None
-            names = [batch.names[at] for at in error.positions] or batch.names
-            error.positions, error.request_id = tuple(job.positions(names)), reply.request_id
-            raise
-        return decoded
-
-    def _check_model(self, served: str | None) -> None:
-        asked = self.model.name
-        # Behind a deployment's name the server gives that of the family; versions are written behind a hyphen.
-        if self._strict_model and served and not f"{served}-".startswith((f"{asked}-", f"{self.model.family}-")):
-            raise ResponseError(
-                f"{served} answered instead of {asked}, which strict_model=True forbids; the answer was billed",
-                kind="malformed",
-                billed="yes",
-            )
-
-    def _wants_floats(self, error: RefusedError) -> bool:
-        """Whether a refusal means that the server does not know base64, which only trying can tell."""
-        refuses = self.model.base64 is None and "encoding_format" in str(error)
-        self._floats = self._floats or refuses
-        return refuses
-
-    def _note(
-        self, job: EmbeddingJob, failures: list[Exception], batch: Batch, error: Exception, *, keep: bool
-    ) -> bool:
-        """Note a failure; whether to go on with the rest."""
-        if isinstance(error, VoxvecError):
-            job.fail(batch, error)
-            if keep:
-                return True
-        failures.append(error)
-        return False
-
-    def _windows(self, texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-        """Parts of one request's size, each with the position of its first text."""
-        if isinstance(texts, str):
-            raise InputError("stream() takes many texts; for one, use embed_one(text). Nothing was sent")
-        source, start = iter(texts), 0
-        while window := list(islice(source, self.model.max_items)):
-            yield start, window
-            start += len(window)
-
-    def _one(self, text: str) -> list[str]:
-        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] -- untyped callers
-            raise InputError(
-                f"embed_one() takes one str, not {type(text).__name__}; for many, use embed(). Nothing was sent",
-                positions=[0],
-            )
-        return [text]
+    @property
+    def model(self) -> EmbeddingModel:
+        """What is asked, with the dims wanted."""
+        return self._asking.model
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model.name!r}, dimensions={self.model.dims})"
@@ -222,7 +107,9 @@ class Embedder(_Base):
         on_long: OnLong = "error",
         strict_model: bool = False,
     ) -> None:
-        super().__init__(model, dimensions=dimensions, namespace=namespace, on_long=on_long, strict_model=strict_model)
+        self._asking = Asking(
+            model, dimensions=dimensions, namespace=namespace, on_long=on_long, strict_model=strict_model
+        )
         self._client = Client(
             client,
             Setup(
@@ -265,7 +152,7 @@ class Embedder(_Base):
                 call buys only the rest.
             ResponseError: An answer broke the contract twice.
         """
-        job = self._job(texts, self._client.origin, dimensions, input_type, on_error)
+        job = self._asking.job(texts, self._client.origin, dimensions, input_type, on_error)
         try:
             self._run(job, keep=on_error == "keep", progress=progress)
         except VoxvecError as error:
@@ -277,21 +164,23 @@ class Embedder(_Base):
         tell = reporter(progress, len(job), "texts")
         call: Call | None = None
         while names := job.open():
-            door, lane = self._client.open()
+            lane = self._client.lane()
             call = call or lane.call(self._client.setup.deadline)
             with lane.claim(names, lot=job.reply_dims or 0) as claim:
                 found = self._client.cache.get_many(list(claim.mine))
                 self._client.cache.discard(job.fill(found))
                 lane.land(claim, {name: row for name, row in found.items() if job.knows(name)})
                 tell(job.done)
-                self._buy(job, claim, call, (door, lane), keep=keep, tell=tell)
+                self._buy(job, claim, call, lane, keep=keep, tell=tell)
             job.fill(lane.wait_for(call, claim))
             tell(job.done)
 
-    def _buy(
-        self, job: EmbeddingJob, claim: Claim, call: Call, way: tuple[Door, Lane], *, keep: bool, tell: Tell
-    ) -> None:
-        _, lane = way
+    def _buy(self, job: EmbeddingJob, claim: Claim, call: Call, lane: Lane, *, keep: bool, tell: Tell) -> None:
+        batches = job.batches(claim.mine)
+        if not batches:
+            return
+        call.patient = len(batches) > 1
+        work = partial(self._ask, job, call, (self._client.door(), lane))
         failures: list[Exception] = []
 
         def take(batch: Batch, asked: Asked[Decoded]) -> None:
@@ -301,10 +190,7 @@ class Embedder(_Base):
             lane.land(claim, fresh)
             tell(job.done)
 
-        batches = job.batches(claim.mine)
-        call.patient = len(batches) > 1
-        work = partial(self._ask, job, call, way)
-        lane.send_all(call, batches, work, take, partial(self._note, job, failures, keep=keep))
+        lane.send_all(call, batches, work, take, partial(self._asking.note, job, failures, keep=keep))
         if failures:
             raise failures[0]
 
@@ -312,14 +198,14 @@ class Embedder(_Base):
         door, lane = way
 
         def send(left: float) -> Decoded:
-            reply = door.send(self._request(job, batch, self._client.setup.timeout), left)
-            return self._read(job, batch, reply)
+            reply = door.send(self._asking.request(job, batch, self._client.setup.timeout), left)
+            return self._asking.read(job, batch, reply)
 
-        floats = self._floats
+        floats = self._asking.floats
         try:
             return lane.ask(call, send, tokens=batch.tokens)
         except RefusedError as error:
-            if floats or not self._wants_floats(error):
+            if floats or not self._asking.wants_floats(error):
                 raise
         asked = lane.ask(call, send, tokens=batch.tokens)
         return replace(asked, attempts=asked.attempts + 1)
@@ -337,7 +223,7 @@ class Embedder(_Base):
             ServiceError: The server failed for good.
             ResponseError: The answer broke the contract twice.
         """
-        return self.embed(self._one(text), dimensions=dimensions, input_type=input_type)[0]
+        return self.embed(self._asking.one(text), dimensions=dimensions, input_type=input_type)[0]
 
     def plan(
         self, texts: Texts, *, dimensions: int | None = None, input_type: InputType | None = None
@@ -346,7 +232,7 @@ class Embedder(_Base):
 
         Looks into the cache, asks no server.
         """
-        job = self._job(texts, self._client.origin, dimensions, input_type, "keep")
+        job = self._asking.job(texts, self._client.origin, dimensions, input_type, "keep")
         self._client.cache.discard(job.fill(self._client.cache.get_many(job.open())))
         return job.plan()
 
@@ -374,9 +260,9 @@ class Embedder(_Base):
             try:
                 return self.embed(texts, dimensions=dimensions, input_type=input_type)
             except VoxvecError as error:
-                raise _moved(error, start) from None
+                raise moved(error, start) from None
 
-        return in_order(self._windows(texts), part, self._client.setup.workers)
+        return in_order(self._asking.windows(texts), part, self._client.setup.workers)
 
     def close(self) -> None:
         """Close the connections that are ours; a client that was passed in stays open."""
@@ -415,7 +301,9 @@ class AsyncEmbedder(_Base):
         on_long: OnLong = "error",
         strict_model: bool = False,
     ) -> None:
-        super().__init__(model, dimensions=dimensions, namespace=namespace, on_long=on_long, strict_model=strict_model)
+        self._asking = Asking(
+            model, dimensions=dimensions, namespace=namespace, on_long=on_long, strict_model=strict_model
+        )
         self._client = AsyncClient(
             client,
             Setup(
@@ -440,7 +328,7 @@ class AsyncEmbedder(_Base):
         progress: Progress = False,
     ) -> Embeddings:
         """Embed many texts; see `Embedder.embed`."""
-        job = self._job(texts, self._client.origin, dimensions, input_type, on_error)
+        job = self._asking.job(texts, self._client.origin, dimensions, input_type, on_error)
         try:
             await self._run(job, keep=on_error == "keep", progress=progress)
         except VoxvecError as error:
@@ -452,21 +340,25 @@ class AsyncEmbedder(_Base):
         tell = reporter(progress, len(job), "texts")
         call: Call | None = None
         while names := job.open():
-            door, lane = self._client.open()
+            lane = self._client.lane()
             call = call or lane.call(self._client.setup.deadline)
             with lane.claim(names, lot=job.reply_dims or 0) as claim:
                 found = await aside(self._client.cache.get_many, list(claim.mine))
                 await aside(self._client.cache.discard, job.fill(found))
                 lane.land(claim, {name: row for name, row in found.items() if job.knows(name)})
                 tell(job.done)
-                await self._buy(job, claim, call, (door, lane), keep=keep, tell=tell)
+                await self._buy(job, claim, call, lane, keep=keep, tell=tell)
             job.fill(await lane.wait_for(call, claim))
             tell(job.done)
 
     async def _buy(
-        self, job: EmbeddingJob, claim: Claim, call: Call, way: tuple[AsyncDoor, AsyncLane], *, keep: bool, tell: Tell
+        self, job: EmbeddingJob, claim: Claim, call: Call, lane: AsyncLane, *, keep: bool, tell: Tell
     ) -> None:
-        _, lane = way
+        batches = job.batches(claim.mine)
+        if not batches:
+            return
+        call.patient = len(batches) > 1
+        work = partial(self._ask, job, call, (self._client.door(), lane))
         failures: list[Exception] = []
 
         async def take(batch: Batch, asked: Asked[Decoded]) -> None:
@@ -476,10 +368,7 @@ class AsyncEmbedder(_Base):
             lane.land(claim, fresh)
             tell(job.done)
 
-        batches = job.batches(claim.mine)
-        call.patient = len(batches) > 1
-        work = partial(self._ask, job, call, way)
-        await lane.send_all(call, batches, work, take, partial(self._note, job, failures, keep=keep))
+        await lane.send_all(call, batches, work, take, partial(self._asking.note, job, failures, keep=keep))
         if failures:
             raise failures[0]
 
@@ -489,14 +378,14 @@ class AsyncEmbedder(_Base):
         door, lane = way
 
         async def send(left: float) -> Decoded:
-            reply = await door.send(self._request(job, batch, self._client.setup.timeout), left)
-            return self._read(job, batch, reply)
+            reply = await door.send(self._asking.request(job, batch, self._client.setup.timeout), left)
+            return self._asking.read(job, batch, reply)
 
-        floats = self._floats
+        floats = self._asking.floats
         try:
             return await lane.ask(call, send, tokens=batch.tokens)
         except RefusedError as error:
-            if floats or not self._wants_floats(error):
+            if floats or not self._asking.wants_floats(error):
                 raise
         asked = await lane.ask(call, send, tokens=batch.tokens)
         return replace(asked, attempts=asked.attempts + 1)
@@ -505,13 +394,13 @@ class AsyncEmbedder(_Base):
         self, text: str, *, dimensions: int | None = None, input_type: InputType | None = None
     ) -> npt.NDArray[np.float32]:
         """Embed one text; see `Embedder.embed_one`."""
-        return (await self.embed(self._one(text), dimensions=dimensions, input_type=input_type))[0]
+        return (await self.embed(self._asking.one(text), dimensions=dimensions, input_type=input_type))[0]
 
     async def plan(
         self, texts: Texts, *, dimensions: int | None = None, input_type: InputType | None = None
     ) -> EmbeddingPlan:
         """What `embed` would do; see `Embedder.plan`."""
-        job = self._job(texts, self._client.origin, dimensions, input_type, "keep")
+        job = self._asking.job(texts, self._client.origin, dimensions, input_type, "keep")
         found = await aside(self._client.cache.get_many, job.open())
         await aside(self._client.cache.discard, job.fill(found))
         return job.plan()
@@ -530,13 +419,13 @@ class AsyncEmbedder(_Base):
             try:
                 return await self.embed(texts, dimensions=dimensions, input_type=input_type)
             except VoxvecError as error:
-                raise _moved(error, start) from None
+                raise moved(error, start) from None
 
         return in_rounds(self._async_windows(texts), part, self._client.setup.workers)
 
     async def _async_windows(self, texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[tuple[int, list[str]]]:
         if not isinstance(texts, AsyncIterable):
-            for part in self._windows(texts):
+            for part in self._asking.windows(texts):
                 yield part
             return
         start = 0
@@ -560,9 +449,3 @@ class AsyncEmbedder(_Base):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def _moved(error: VoxvecError, start: int) -> VoxvecError:
-    """The error with positions that count from the first text of a stream."""
-    error.positions = tuple(position + start for position in error.positions)
-    return error

@@ -109,7 +109,7 @@ def read(audio: Source, *, max_bytes: int = 2 << 30) -> Audio:
     if not data:
         raise _refused(f"{what} is empty (0 bytes)")
     if len(data) > max_bytes:
-        raise _refused(f"{what} has more than {max_bytes:,} bytes, which is the most that is read")
+        raise _refused(f"{what} has more than {max_bytes:,} bytes, the most that can be sent; compress it or cut it")
     container = sniff(data)
     if container is None:
         unknown = f"of an unknown kind (it begins with {data[:8].hex(' ')})"

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from voxvec import rows
-from voxvec.errors import ConfigError, ResponseError
+from voxvec.errors import ConfigError, InputError, ResponseError
 from voxvec.transcription import request
 from voxvec.transcription.transcript import Segment, Transcript, Usage
 from voxvec.transcription.wire import Parsed, parse
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from voxvec.models import TranscriptionModel
     from voxvec.transcription.audio import Audio
 
-__all__ = ["Asking", "Task", "TranscriptionJob", "TranscriptionPlan"]
+__all__ = ["Settings", "Task", "TranscriptionJob", "TranscriptionPlan"]
 
 Task: TypeAlias = Literal["transcriptions", "translations"]
 
@@ -59,7 +59,7 @@ class TranscriptionPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
+class Settings:
     """What decides, besides the recording, which transcript comes out.
 
     Attributes:
@@ -84,43 +84,43 @@ class TranscriptionJob:
 
     Args:
         audio: The recording.
-        asking: What is wanted.
+        settings: What is wanted.
 
     Raises:
         AudioError: The model does not take the recording as it is.
+        InputError: A parameter cannot be written as UTF-8.
     """
 
-    def __init__(self, audio: Audio, asking: Asking) -> None:
-        self.audio, self.asking = audio, asking
+    def __init__(self, audio: Audio, settings: Settings) -> None:
+        self.audio, self.settings = audio, settings
         self._parsed: Parsed | None = None
         self._cached = False
-        self._requests = 0
+        self._requests = self._maybe_billed = 0
         request.check_audio(
-            asking.model, container=audio.container, size=len(audio.data), seconds=audio.seconds, name=audio.name
+            settings.model, container=audio.container, size=len(audio.data), seconds=audio.seconds, name=audio.name
         )
         self.name = self._key()
 
     def _key(self) -> bytes:
         """BLAKE2b-256 over length-prefixed fields: the sound, the server and every parameter; not the file's name."""
-        asking = self.asking
-        parts = [asking.origin, asking.namespace or "", asking.task, self.audio.sha256, self.audio.container]
-        parts += [part for field in asking.fields for part in field]
+        settings = self.settings
+        parts = [settings.origin, settings.namespace or "", settings.task, self.audio.sha256, self.audio.container]
+        parts += [part for field in settings.fields for part in field]
         digest = hashlib.blake2b(_KEY_FORMAT, digest_size=rows.KEY_BYTES)
         for part in parts:
-            raw = part.encode()
-            digest.update(len(raw).to_bytes(8, "little") + raw)
+            digest.update(_framed(part))
         return digest.digest()
 
     @property
     def path(self) -> str:
         """Path below the base URL."""
-        return f"/audio/{self.asking.task}"
+        return f"/audio/{self.settings.task}"
 
     def body(self) -> dict[str, object]:
         """Form fields; names that end in ``[]`` are collected into lists."""
         body: dict[str, object] = {}
         lists: dict[str, list[str]] = {}
-        for name, value in self.asking.fields:
+        for name, value in self.settings.fields:
             if name.endswith("[]"):
                 body[name[:-2]] = lists.setdefault(name, [])
                 lists[name].append(value)
@@ -152,7 +152,7 @@ class TranscriptionJob:
         try:
             document = json.loads(bytes(row.payload))
             self._parsed = parse(document["body"].encode(), document["content_type"])
-        except (ValueError, KeyError, TypeError, AttributeError, ResponseError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ResponseError):
             return [self.name]
         self._cached = True
         return []
@@ -165,13 +165,15 @@ class TranscriptionJob:
         """
         return parse(body, content_type)
 
-    def receive(self, parsed: Parsed, body: bytes, content_type: str | None, requests: int) -> dict[bytes, bytes]:
-        """Keep an answer.
+    def receive(
+        self, parsed: Parsed, body: bytes, content_type: str | None, requests: int, maybe_billed: int = 0
+    ) -> dict[bytes, bytes]:
+        """Keep an answer that took so many requests, of which so many failed and may have been billed.
 
         Returns:
             Its row, for the cache if it `lasts`, and for whoever asks the same at the same time.
         """
-        self._parsed, self._requests = parsed, requests
+        self._parsed, self._requests, self._maybe_billed = parsed, requests, maybe_billed
         document = {"body": body.decode("utf-8", "replace"), "content_type": content_type}
         payload = json.dumps(document).encode()
         row = rows.pack(
@@ -180,7 +182,7 @@ class TranscriptionJob:
             kind=rows.Kind.DOCUMENT,
             width=len(payload),
             tokens=None,
-            model=self.asking.model.name,
+            model=self.settings.model.name,
         )
         return {self.name: row}
 
@@ -189,7 +191,7 @@ class TranscriptionJob:
         return self._parsed is not None and bool(self._parsed.text) and not self._cut_off(self._parsed)
 
     def _cut_off(self, parsed: Parsed) -> bool:
-        cap, used = self.asking.model.max_output_tokens, parsed.usage.output_tokens
+        cap, used = self.settings.model.max_output_tokens, parsed.usage.output_tokens
         return cap is not None and used is not None and used >= _NEAR_THE_CAP * cap
 
     def result(self) -> Transcript:
@@ -200,15 +202,17 @@ class TranscriptionJob:
         """
         if self._parsed is None:
             raise ConfigError("there is no answer yet")
-        parsed, model = self._parsed, self.asking.model
+        parsed, model = self._parsed, self.settings.model
         duration = parsed.duration if parsed.duration is not None else self.audio.seconds
         segments = parsed.segments or self._estimated(parsed.text, duration)
-        usage = Usage() if self._cached else replace(parsed.usage, requests=self._requests)
+        usage = (
+            Usage() if self._cached else replace(parsed.usage, requests=self._requests, maybe_billed=self._maybe_billed)
+        )
         return Transcript(
             text=parsed.text,
             segments=segments,
             words=parsed.words,
-            language=parsed.language or self.asking.language,
+            language=parsed.language or self.settings.language,
             duration=duration,
             usage=usage,
             cost=Decimal(0) if self._cached else request.cost(model, seconds=duration, usage=usage),
@@ -229,14 +233,14 @@ class TranscriptionJob:
         if not parsed.text:
             said.append("no speech was recognised")
         elif not parsed.segments:
-            said.append(f"{self.asking.model.name} gave no times: the one segment spans the whole recording")
+            said.append(f"{self.settings.model.name} gave no times: the one segment spans the whole recording")
         if self._cut_off(parsed):
             said.append("the text is probably cut off: it is as long as the model's answers can be; cut the recording")
         return said
 
     def plan(self) -> TranscriptionPlan:
         """What is still to do."""
-        model, audio = self.asking.model, self.audio
+        model, audio = self.settings.model, self.audio
         cost = Decimal(0) if self.answered() else request.cost(model, seconds=audio.seconds)
         return TranscriptionPlan(
             model=model.name,
@@ -246,5 +250,15 @@ class TranscriptionJob:
             requests=int(not self.answered()),
             cached=self.answered(),
             cost=cost,
-            fields=self.asking.fields,
+            fields=self.settings.fields,
         )
+
+
+def _framed(part: str) -> bytes:
+    try:
+        raw = part.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{part[:80]!r} holds half a character (a lone surrogate), which cannot be sent; nothing was sent"
+        ) from None
+    return len(raw).to_bytes(8, "little") + raw

@@ -123,7 +123,23 @@ def _format(model: TranscriptionModel, *, speakers: bool) -> Fields:
     )
 
 
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{what} must be a text, not {type(value).__name__}; nothing was sent")
+    return value
+
+
+def _is_keyword(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and _FORBIDDEN_IN_KEYWORDS.isdisjoint(value)
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
 def _language(model: TranscriptionModel, language: str | None) -> Fields:
+    if language is not None:
+        _text(language, "language")
     if model.language_parameter is None and languages.is_named(language):
         raise ConfigError(f"{model.name} cannot be told the language, nothing was sent; leave language out")
     code = languages.for_model(language, model)
@@ -133,7 +149,7 @@ def _language(model: TranscriptionModel, language: str | None) -> Fields:
 
 
 def _prompt(model: TranscriptionModel, prompt: str | None) -> Fields:
-    if prompt is None or not prompt.strip():
+    if prompt is None or not _text(prompt, "prompt").strip():
         return ()
     if model.prompt == "none":
         raise ConfigError(f"{model.name} takes no prompt, nothing was sent; leave prompt out")
@@ -143,11 +159,12 @@ def _prompt(model: TranscriptionModel, prompt: str | None) -> Fields:
 def _keywords(model: TranscriptionModel, keywords: Sequence[str]) -> Fields:
     if isinstance(keywords, str):
         raise InputError(f"keywords must be a list of words, not one text; give [{keywords!r}]; nothing was sent")
+    keywords = tuple(keywords)  # it is gone through twice
     if keywords and model.keywords is False:
         instead = "" if model.prompt == "none" else ", or write the words into prompt"
         raise ConfigError(f"{model.name} takes no keywords, nothing was sent; leave keywords out{instead}")
     for position, keyword in enumerate(keywords):
-        if not keyword.strip() or not _FORBIDDEN_IN_KEYWORDS.isdisjoint(keyword):
+        if not _is_keyword(keyword):
             raise InputError(
                 f"keyword {position}, {keyword!r}, cannot be sent: it must be one line, not empty, "
                 "without < and >; nothing was sent",
@@ -159,7 +176,7 @@ def _keywords(model: TranscriptionModel, keywords: Sequence[str]) -> Fields:
 def _temperature(model: TranscriptionModel, temperature: float | None) -> Fields:
     if temperature is None:
         return ()
-    if not 0 <= temperature <= 1:
+    if not _is_share(temperature):
         raise ConfigError(f"temperature must be from 0 to 1, not {temperature!r}; nothing was sent")
     if model.temperature is False:
         raise ConfigError(f"{model.name} takes no temperature, nothing was sent; leave temperature out")

@@ -9,11 +9,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from voxvec import models
 from voxvec._client import AsyncClient, Client, Setup
-from voxvec._run import aside
-from voxvec.errors import ConfigError, ResponseError
+from voxvec._threads import aside
 from voxvec.policy import Pace, Retry
+from voxvec.transcription.asking import Asking
 
 if TYPE_CHECKING:
     import os
@@ -22,12 +21,12 @@ if TYPE_CHECKING:
 
     import openai
 
-    from voxvec._door import AsyncDoor, Door, Reply, Request
+    from voxvec._door import Reply
     from voxvec._run import AsyncLane, Call, Lane
     from voxvec.caches.contract import Cache
     from voxvec.models import TranscriptionModel, TranscriptionModelName
     from voxvec.transcription.audio import Source
-    from voxvec.transcription.job import Task, TranscriptionJob, TranscriptionPlan
+    from voxvec.transcription.job import TranscriptionJob, TranscriptionPlan
     from voxvec.transcription.transcript import Transcript
     from voxvec.transcription.wire import Parsed
 
@@ -35,83 +34,17 @@ __all__ = ["AsyncTranscriber", "Transcriber"]
 
 # Long and dear requests: not asked again after a time-out, and once only after a broken connection.
 _RETRY = Retry(attempts=4, job_attempts=4, broken=1, late=0)
-_LEAST, _PER_MEBIBYTE, _MOST = 60.0, 2.0, 600.0  # time for one request [s], [s/MiB], [s]
 
 
 class _Base:
-    """What both twins know, and what they do without waiting."""
+    """What both twins are besides their waiting."""
 
-    def __init__(
-        self, model: TranscriptionModelName | str | TranscriptionModel, namespace: str | None, timeout: float | None
-    ) -> None:
-        self.model = models.find(model, kind="transcription") if isinstance(model, str) else model
-        models.warn_if_deprecated(self.model)
-        self._namespace, self._timeout = namespace, timeout
+    _asking: Asking
 
-    def _transcription(
-        self,
-        audio: Source,
-        origin: str,
-        *,
-        language: str | None = None,
-        prompt: str | None = None,
-        keywords: Sequence[str] = (),
-        speakers: bool = False,
-        temperature: float | None = None,
-    ) -> TranscriptionJob:
-        from voxvec.transcription import languages, request  # noqa: PLC0415 -- a client that is only made needs neither
-
-        fields = request.fields(
-            self.model,
-            language=language,
-            prompt=prompt,
-            keywords=keywords,
-            speakers=speakers,
-            temperature=temperature,
-        )
-        named = languages.normalize(language) if languages.is_named(language) and language is not None else None
-        return self._job(audio, origin, "transcriptions", fields, named)
-
-    def _translation(
-        self, audio: Source, origin: str, *, prompt: str | None, temperature: float | None
-    ) -> TranscriptionJob:
-        from voxvec.transcription import request  # noqa: PLC0415 -- as above
-
-        fields = request.translation_fields(self.model, prompt=prompt, temperature=temperature)
-        return self._job(audio, origin, "translations", fields, "en")
-
-    def _job(
-        self, audio: Source, origin: str, task: Task, fields: tuple[tuple[str, str], ...], language: str | None
-    ) -> TranscriptionJob:
-        from voxvec.transcription.audio import read  # noqa: PLC0415 -- as above
-        from voxvec.transcription.job import Asking, TranscriptionJob  # noqa: PLC0415 -- as above
-
-        asking = Asking(
-            model=self.model, task=task, fields=fields, origin=origin, namespace=self._namespace, language=language
-        )
-        recording = read(audio) if self.model.max_bytes is None else read(audio, max_bytes=self.model.max_bytes)
-        return TranscriptionJob(recording, asking)
-
-    def _check_detects(self) -> None:
-        if self.model.detects_language is False:
-            raise ConfigError(
-                f"{self.model.name} does not say which language it heard; nothing was sent. Use a model that does, "
-                "such as gpt-transcribe"
-            )
-
-    def _request(self, job: TranscriptionJob) -> Request:
-        from voxvec._door import Request  # noqa: PLC0415 -- as above
-
-        mebibytes = len(job.audio.data) / 2**20
-        timeout = self._timeout or min(_MOST, _LEAST + _PER_MEBIBYTE * mebibytes)
-        return Request(path=job.path, body=job.body(), file=job.file(), timeout=timeout)
-
-    def _read(self, job: TranscriptionJob, reply: Reply) -> tuple[Parsed, Reply]:
-        try:
-            return job.read(reply.body, reply.content_type), reply
-        except ResponseError as error:
-            error.request_id = reply.request_id
-            raise
+    @property
+    def model(self) -> TranscriptionModel:
+        """What is asked."""
+        return self._asking.model
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model.name!r})"
@@ -163,7 +96,7 @@ class Transcriber(_Base):
         deadline: float | None = None,
         workers: int = 16,
     ) -> None:
-        super().__init__(model, namespace, timeout)
+        self._asking = Asking(model, namespace, timeout)
         self._client = Client(
             client,
             Setup(
@@ -207,7 +140,7 @@ class Transcriber(_Base):
             ResponseError: The answer was no transcript, twice.
         """
         return self._run(
-            self._transcription(
+            self._asking.transcription(
                 audio,
                 self._client.origin,
                 language=language,
@@ -230,7 +163,7 @@ class Transcriber(_Base):
             ConfigError: The model does not translate.
             VoxvecError: As in `transcribe`.
         """
-        return self._run(self._translation(audio, self._client.origin, prompt=prompt, temperature=temperature))
+        return self._run(self._asking.translation(audio, self._client.origin, prompt=prompt, temperature=temperature))
 
     def identify_language(self, audio: Source) -> str | None:
         """Code of the language that is spoken, such as ``"ko"``; None if the model could not tell.
@@ -241,7 +174,7 @@ class Transcriber(_Base):
             ConfigError: The model does not say which language it heard.
             VoxvecError: As in `transcribe`.
         """
-        self._check_detects()
+        self._asking.check_detects()
         return self.transcribe(audio).language
 
     def plan(
@@ -255,7 +188,7 @@ class Transcriber(_Base):
         temperature: float | None = None,
     ) -> TranscriptionPlan:
         """What `transcribe` would do: length, bytes, cost, what is sent. Looks into the cache, asks no server."""
-        job = self._transcription(
+        job = self._asking.transcription(
             audio,
             self._client.origin,
             language=language,
@@ -270,24 +203,26 @@ class Transcriber(_Base):
     def _run(self, job: TranscriptionJob) -> Transcript:
         call: Call | None = None
         while not job.answered():
-            door, lane = self._client.open()
+            lane = self._client.lane()
             call = call or lane.call(self._client.setup.deadline)
             with lane.claim([job.name]) as claim:
                 if claim.mine:
                     self._client.cache.discard(job.fill(self._client.cache.get_many([job.name])))
-                    fresh = {} if job.answered() else self._buy(job, call, door, lane)
+                    fresh = {} if job.answered() else self._buy(job, call, lane)
                     self._client.cache.set_many(fresh if job.lasts() else {})
                     lane.land(claim, fresh)
             job.fill(lane.wait_for(call, claim))
         return job.result()
 
-    def _buy(self, job: TranscriptionJob, call: Call, door: Door, lane: Lane) -> dict[bytes, bytes]:
+    def _buy(self, job: TranscriptionJob, call: Call, lane: Lane) -> dict[bytes, bytes]:
+        door = self._client.door()
+
         def send(left: float) -> tuple[Parsed, Reply]:
-            return self._read(job, door.send(self._request(job), left))
+            return self._asking.read(job, door.send(self._asking.request(job), left))
 
         asked = lane.ask(call, send)
         parsed, reply = asked.value
-        return job.receive(parsed, reply.body, reply.content_type, asked.attempts)
+        return job.receive(parsed, reply.body, reply.content_type, asked.attempts, asked.maybe_billed)
 
     def close(self) -> None:
         """Close the connections that are ours; a client that was passed in stays open."""
@@ -323,7 +258,7 @@ class AsyncTranscriber(_Base):
         deadline: float | None = None,
         workers: int = 16,
     ) -> None:
-        super().__init__(model, namespace, timeout)
+        self._asking = Asking(model, namespace, timeout)
         self._client = AsyncClient(
             client,
             Setup(
@@ -350,7 +285,7 @@ class AsyncTranscriber(_Base):
     ) -> Transcript:
         """What was said, in the language it was said in; see `Transcriber.transcribe`."""
         make = partial(
-            self._transcription,
+            self._asking.transcription,
             audio,
             self._client.origin,
             language=language,
@@ -365,12 +300,12 @@ class AsyncTranscriber(_Base):
         self, audio: Source, *, prompt: str | None = None, temperature: float | None = None
     ) -> Transcript:
         """What was said, in English; see `Transcriber.translate`."""
-        make = partial(self._translation, audio, self._client.origin, prompt=prompt, temperature=temperature)
+        make = partial(self._asking.translation, audio, self._client.origin, prompt=prompt, temperature=temperature)
         return await self._run(await aside(make))
 
     async def identify_language(self, audio: Source) -> str | None:
         """Code of the language that is spoken; see `Transcriber.identify_language`."""
-        self._check_detects()
+        self._asking.check_detects()
         return (await self.transcribe(audio)).language
 
     async def plan(
@@ -385,7 +320,7 @@ class AsyncTranscriber(_Base):
     ) -> TranscriptionPlan:
         """What `transcribe` would do; see `Transcriber.plan`."""
         make = partial(
-            self._transcription,
+            self._asking.transcription,
             audio,
             self._client.origin,
             language=language,
@@ -402,26 +337,28 @@ class AsyncTranscriber(_Base):
     async def _run(self, job: TranscriptionJob) -> Transcript:
         call: Call | None = None
         while not job.answered():
-            door, lane = self._client.open()
+            lane = self._client.lane()
             call = call or lane.call(self._client.setup.deadline)
             with lane.claim([job.name]) as claim:
                 if claim.mine:
                     found = await aside(self._client.cache.get_many, [job.name])
                     await aside(self._client.cache.discard, job.fill(found))
-                    fresh = {} if job.answered() else await self._buy(job, call, door, lane)
+                    fresh = {} if job.answered() else await self._buy(job, call, lane)
                     with lane.kept():
                         await aside(self._client.cache.set_many, fresh if job.lasts() else {})
                     lane.land(claim, fresh)
             job.fill(await lane.wait_for(call, claim))
         return job.result()
 
-    async def _buy(self, job: TranscriptionJob, call: Call, door: AsyncDoor, lane: AsyncLane) -> dict[bytes, bytes]:
+    async def _buy(self, job: TranscriptionJob, call: Call, lane: AsyncLane) -> dict[bytes, bytes]:
+        door = self._client.door()
+
         async def send(left: float) -> tuple[Parsed, Reply]:
-            return self._read(job, await door.send(self._request(job), left))
+            return self._asking.read(job, await door.send(self._asking.request(job), left))
 
         asked = await lane.ask(call, send)
         parsed, reply = asked.value
-        return job.receive(parsed, reply.body, reply.content_type, asked.attempts)
+        return job.receive(parsed, reply.body, reply.content_type, asked.attempts, asked.maybe_billed)
 
     async def close(self) -> None:
         """Close the connections that are ours; see `Transcriber.close`."""

@@ -88,7 +88,8 @@ class Usage:
         output_tokens: Tokens of the answers.
         audio_tokens: Those of ``input_tokens`` that are sound.
         text_tokens: Those of ``input_tokens`` that are text.
-        requests: Requests made.
+        requests: Requests made, failed ones included.
+        maybe_billed: How many failed requests may have been billed all the same; nothing else here holds them.
     """
 
     seconds: float | None = None
@@ -97,6 +98,7 @@ class Usage:
     audio_tokens: int | None = None
     text_tokens: int | None = None
     requests: int = 0
+    maybe_billed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

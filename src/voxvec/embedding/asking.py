@@ -1,0 +1,156 @@
+"""What both embedding clients do without waiting; `voxvec.embedding.embedder` does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
+
+from voxvec import models
+from voxvec.embedding.settings import OnLong, Settings
+from voxvec.errors import ConfigError, InputError, RefusedError, ResponseError, VoxvecError
+from voxvec.models import EmbeddingModel
+
+if TYPE_CHECKING:
+    from voxvec._door import Reply, Request
+    from voxvec.embedding.job import EmbeddingJob
+    from voxvec.embedding.packing import Batch
+    from voxvec.embedding.wire import Decoded
+    from voxvec.models import EmbeddingModelName, InputType
+
+__all__ = ["Asking", "OnError", "Texts", "moved"]
+
+OnError: TypeAlias = Literal["raise", "keep"]
+
+
+class _Column(Protocol):
+    """A collection of texts that is no text itself: one may ask a column for anything, a `str` only for a `str`."""
+
+    def __contains__(self, item: object, /) -> bool: ...
+    def __iter__(self) -> Iterator[str]: ...
+
+
+Texts: TypeAlias = _Column | Iterator[str]
+"""Many texts: a list, a generator, a column of pandas, polars, Arrow or NumPy; a single `str` is none."""
+
+
+class Asking:
+    """What both twins know, and what they do without waiting: texts to job, batch to request, reply to vectors."""
+
+    def __init__(
+        self,
+        model: EmbeddingModelName | str | EmbeddingModel,
+        *,
+        dimensions: int | None,
+        namespace: str | None,
+        on_long: OnLong,
+        strict_model: bool,
+    ) -> None:
+        known = models.find(model, kind="embedding") if isinstance(model, str) else model
+        if not isinstance(known, EmbeddingModel):  # pyright: ignore[reportUnnecessaryIsInstance] -- untyped callers
+            raise ConfigError(f"model must be the name of an embedding model or an EmbeddingModel, not {known!r:.80}")
+        models.warn_if_deprecated(known)
+        self._on_long: OnLong = on_long
+        if on_long not in get_args(OnLong):
+            raise ConfigError(f"on_long must be 'error', 'truncate' or 'chunk', not {on_long!r}")
+        self.model = known.with_dims(dimensions)
+        self._namespace, self._strict_model = namespace, strict_model
+        self.floats = known.base64 is False
+
+    def job(
+        self, texts: Texts, origin: str, dimensions: int | None, role: InputType | None, on_error: OnError
+    ) -> EmbeddingJob:
+        """What to do about these texts; refuses those that cannot be sent."""
+        from voxvec.embedding.job import EmbeddingJob  # noqa: PLC0415 -- imports NumPy, and a client that is only made needs none
+
+        if on_error not in get_args(OnError):
+            raise ConfigError(f"on_error must be 'raise' or 'keep', not {on_error!r}")
+        if role not in {None, "query", "document"}:
+            raise ConfigError(f"input_type must be 'query', 'document' or None, not {role!r}")
+        settings = Settings(
+            model=self.model.with_dims(dimensions),
+            origin=origin,
+            namespace=self._namespace,
+            input_type=role,
+            on_long=self._on_long,
+        )
+        return EmbeddingJob(texts, settings, keep=on_error == "keep")
+
+    def request(self, job: EmbeddingJob, batch: Batch, timeout: float | None) -> Request:
+        """The request for a batch."""
+        from voxvec._door import Request  # noqa: PLC0415 -- as above
+        from voxvec.embedding.wire import largest_reply  # noqa: PLC0415 -- as above
+
+        encoding = "float" if self.floats else "base64"
+        return Request(
+            path="/embeddings",
+            body={**job.settings.fields(), "input": list(batch.texts), "encoding_format": encoding},
+            max_reply=largest_reply(len(batch), job.reply_dims),
+            timeout=timeout or 60.0,
+        )
+
+    def read(self, job: EmbeddingJob, batch: Batch, reply: Reply) -> Decoded:
+        """The checked vectors of a reply, decoded right into the job's matrix where they lie side by side."""
+        from voxvec.embedding.wire import decode  # noqa: PLC0415 -- as above
+
+        try:
+            decoded = decode(
+                reply.body, len(batch), job.reply_dims, out=job.room(batch), content_type=reply.content_type
+            )
+            self._check_model(decoded.model)
+        except ResponseError as error:
+            # A server nobody knows may garble base64: the second request asks for plain numbers.
+            self.floats = self.floats or self.model.base64 is None
+            names = [batch.names[at] for at in error.positions] or batch.names
+            error.positions, error.request_id = tuple(job.positions(names)), reply.request_id
+            raise
+        return decoded
+
+    def _check_model(self, served: str | None) -> None:
+        asked = self.model.name
+        # Behind a deployment's name the server gives that of the family; versions are written behind a hyphen.
+        if self._strict_model and served and not f"{served}-".startswith((f"{asked}-", f"{self.model.family}-")):
+            raise ResponseError(
+                f"{served} answered instead of {asked}, which strict_model=True forbids; the answer was billed",
+                kind="malformed",
+                billed="yes",
+            )
+
+    def wants_floats(self, error: RefusedError) -> bool:
+        """Whether a refusal means that the server does not know base64, which only trying can tell."""
+        refuses = self.model.base64 is None and "encoding_format" in str(error)
+        self.floats = self.floats or refuses
+        return refuses
+
+    def note(self, job: EmbeddingJob, failures: list[Exception], batch: Batch, error: Exception, *, keep: bool) -> bool:
+        """Note a failure; whether to go on with the rest."""
+        if isinstance(error, VoxvecError):
+            job.fail(batch, error)
+            if keep:
+                return True
+        failures.append(error)
+        return False
+
+    def windows(self, texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+        """Parts of one request's size, each with the position of its first text."""
+        if isinstance(texts, str):
+            raise InputError("stream() takes many texts; for one, use embed_one(text). Nothing was sent")
+        source, start = iter(texts), 0
+        while window := list(islice(source, self.model.max_items)):
+            yield start, window
+            start += len(window)
+
+    def one(self, text: str) -> list[str]:
+        """A single text, as many."""
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] -- untyped callers
+            raise InputError(
+                f"embed_one() takes one str, not {type(text).__name__}; for many, use embed(). Nothing was sent",
+                positions=[0],
+            )
+        return [text]
+
+
+def moved(error: VoxvecError, start: int) -> VoxvecError:
+    """The error with positions that count from the first text of a stream."""
+    error.positions = tuple(position + start for position in error.positions)
+    return error
