@@ -122,8 +122,7 @@ class TestTheEnd:
         async def main(base_url):
             async with vv.AsyncEmbedder(SMALL, api_key="sk-x", base_url=base_url) as embedder:
                 await embedder.embed(["ant"])
-                door = embedder._client.door()
-            return door
+                return embedder._client.door()
 
         with fake.serve() as base_url:
             with vv.Embedder(SMALL, api_key="sk-x", base_url=base_url) as embedder:
