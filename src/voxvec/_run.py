@@ -98,9 +98,9 @@ class _Shared:
         self._gate = Gate(workers, pace, retry.budget)
         self._flights = Flights()
 
-    def call(self, deadline: float | None) -> Call:
+    def call(self, deadline: float | None, *, patient: bool = False) -> Call:
         """Begin a call that must be over within ``deadline`` seconds [s]."""
-        return Call(until=math.inf if deadline is None else self.clock.now() + deadline)
+        return Call(patient=patient, until=math.inf if deadline is None else self.clock.now() + deadline)
 
     def _spend(self, error: ServiceError, cost: float) -> bool:
         return self._gate.spend(error, cost, self.clock.now())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
@@ -12,6 +13,8 @@ from voxvec.errors import ConfigError, InputError, RefusedError, ResponseError, 
 from voxvec.models import EmbeddingModel
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from voxvec._door import Reply, Request
     from voxvec.embedding.job import EmbeddingJob
     from voxvec.embedding.packing import Batch
@@ -150,7 +153,11 @@ class Asking:
         return [text]
 
 
-def moved(error: VoxvecError, start: int) -> VoxvecError:
-    """The error with positions that count from the first text of a stream."""
-    error.positions = tuple(position + start for position in error.positions)
-    return error
+@contextmanager
+def moved(start: int) -> Generator[None]:
+    """Whatever is raised inside has positions that count from the first text of a stream."""
+    try:
+        yield
+    except VoxvecError as error:
+        error.positions = tuple(position + start for position in error.positions)
+        raise

@@ -153,19 +153,24 @@ class Embedder(_Base):
             ResponseError: An answer broke the contract twice.
         """
         job = self._asking.job(texts, self._client.origin, dimensions, input_type, on_error)
+        return self._embed(job, keep=on_error == "keep", progress=progress)
+
+    def _embed(
+        self, job: EmbeddingJob, *, patient: bool = False, keep: bool = False, progress: Progress = False
+    ) -> Embeddings:
         try:
-            self._run(job, keep=on_error == "keep", progress=progress)
+            self._run(job, patient=patient, keep=keep, progress=progress)
         except VoxvecError as error:
             job.explain(error)
             raise
         return job.result()
 
-    def _run(self, job: EmbeddingJob, *, keep: bool, progress: Progress) -> None:
+    def _run(self, job: EmbeddingJob, *, patient: bool, keep: bool, progress: Progress) -> None:
         tell = reporter(progress, len(job), "texts")
         call: Call | None = None
         while names := job.open():
             lane = self._client.lane()
-            call = call or lane.call(self._client.setup.deadline)
+            call = call or lane.call(self._client.setup.deadline, patient=patient)
             with lane.claim(names, lot=job.reply_dims or 0) as claim:
                 found = self._client.cache.get_many(list(claim.mine))
                 self._client.cache.discard(job.fill(found))
@@ -179,7 +184,7 @@ class Embedder(_Base):
         batches = job.batches(claim.mine)
         if not batches:
             return
-        call.patient = len(batches) > 1
+        call.patient = call.patient or len(batches) > 1
         work = partial(self._ask, job, call, (self._client.door(), lane))
         failures: list[Exception] = []
 
@@ -257,10 +262,9 @@ class Embedder(_Base):
 
         def part(window: tuple[int, list[str]]) -> Embeddings:
             start, texts = window
-            try:
-                return self.embed(texts, dimensions=dimensions, input_type=input_type)
-            except VoxvecError as error:
-                raise moved(error, start) from None
+            with moved(start):
+                job = self._asking.job(texts, self._client.origin, dimensions, input_type, "raise")
+                return self._embed(job, patient=True)
 
         return in_order(self._asking.windows(texts), part, self._client.setup.workers)
 
@@ -329,19 +333,24 @@ class AsyncEmbedder(_Base):
     ) -> Embeddings:
         """Embed many texts; see `Embedder.embed`."""
         job = self._asking.job(texts, self._client.origin, dimensions, input_type, on_error)
+        return await self._embed(job, keep=on_error == "keep", progress=progress)
+
+    async def _embed(
+        self, job: EmbeddingJob, *, patient: bool = False, keep: bool = False, progress: Progress = False
+    ) -> Embeddings:
         try:
-            await self._run(job, keep=on_error == "keep", progress=progress)
+            await self._run(job, patient=patient, keep=keep, progress=progress)
         except VoxvecError as error:
             job.explain(error)
             raise
         return job.result()
 
-    async def _run(self, job: EmbeddingJob, *, keep: bool, progress: Progress) -> None:
+    async def _run(self, job: EmbeddingJob, *, patient: bool, keep: bool, progress: Progress) -> None:
         tell = reporter(progress, len(job), "texts")
         call: Call | None = None
         while names := job.open():
             lane = self._client.lane()
-            call = call or lane.call(self._client.setup.deadline)
+            call = call or lane.call(self._client.setup.deadline, patient=patient)
             with lane.claim(names, lot=job.reply_dims or 0) as claim:
                 found = await aside(self._client.cache.get_many, list(claim.mine))
                 await aside(self._client.cache.discard, job.fill(found))
@@ -357,7 +366,7 @@ class AsyncEmbedder(_Base):
         batches = job.batches(claim.mine)
         if not batches:
             return
-        call.patient = len(batches) > 1
+        call.patient = call.patient or len(batches) > 1
         work = partial(self._ask, job, call, (self._client.door(), lane))
         failures: list[Exception] = []
 
@@ -416,10 +425,9 @@ class AsyncEmbedder(_Base):
 
         async def part(window: tuple[int, list[str]]) -> Embeddings:
             start, texts = window
-            try:
-                return await self.embed(texts, dimensions=dimensions, input_type=input_type)
-            except VoxvecError as error:
-                raise moved(error, start) from None
+            with moved(start):
+                job = self._asking.job(texts, self._client.origin, dimensions, input_type, "raise")
+                return await self._embed(job, patient=True)
 
         return in_rounds(self._async_windows(texts), part, self._client.setup.workers)
 
