@@ -146,3 +146,23 @@ def test_a_text_is_refused_for_its_characters_only_if_utf_8_cannot_carry_it(text
         assert "surrogate" in column.check([text])[0]
     else:
         assert column.check([text]) == {}
+
+
+class Table:
+    """As pandas' and polars' tables: iterating over one gives the names of its columns."""
+
+    columns = ("question", "answer")
+
+    def __iter__(self):
+        return iter(self.columns)
+
+
+def test_a_table_is_refused_instead_of_embedding_its_column_names():
+    with pytest.raises(vv.InputError, match=r"one column, not a table.*Nothing was sent"):
+        column.as_list(Table())
+
+
+@pytest.mark.parametrize("client", [vv.Embedder, vv.AsyncEmbedder])
+def test_only_an_embedding_model_makes_an_embedder(client):
+    with pytest.raises(vv.ConfigError, match="EmbeddingModel"):
+        client(vv.models.find("gpt-transcribe"))

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import voxvec as vv
 from voxvec.errors import AudioError, ConfigError, InputError
 from voxvec.models import TranscriptionModel
 from voxvec.transcription.request import check_audio, cost, fields, file_name, translation_fields
@@ -228,3 +229,21 @@ by_kind = by_token.replace(audio_input_price=Decimal(6))
 )
 def test_the_cost_is_exact_or_unknown_but_never_guessed(model, seconds, usage, dollars):
     assert cost(model, seconds=seconds, usage=usage) == (None if dollars is None else Decimal(dollars))
+
+
+@pytest.mark.parametrize("wish", [{"prompt": 7}, {"prompt": b"names"}, {"language": 7}])
+def test_a_wish_that_is_no_text_is_refused(wish):
+    with pytest.raises(InputError, match=r"must be a text, not (int|bytes); nothing was sent"):
+        fields(text_only, **wish)
+
+
+def test_keywords_may_come_from_a_generator():
+    sent = fields(text_only, keywords=(word for word in ("Seoul", "Busan")))
+
+    assert [value for name, value in sent if name == "keywords[]"] == ["Seoul", "Busan"]
+
+
+@pytest.mark.parametrize("client", [vv.Transcriber, vv.AsyncTranscriber])
+def test_only_a_transcription_model_makes_a_transcriber(client):
+    with pytest.raises(ConfigError, match="TranscriptionModel"):
+        client(vv.models.find("text-embedding-3-small"))
