@@ -177,6 +177,61 @@ def test_membership_is_about_whole_numbers_of_at_least_1():
     assert 10**9 in EmbeddingModel(name="unknown")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.replace(max_items=5),
+        lambda model: model.model_copy(update={"max_items": 5}),
+        lambda model: model.model_copy(deep=True),
+        lambda model: pickle.loads(pickle.dumps(model)),  # noqa: S301 -- our own bytes
+        lambda model: EmbeddingModel(**model.model_dump()),
+        lambda model: EmbeddingModel.model_validate_json(model.model_dump_json()),
+        lambda model: model.with_dims(8).with_dims(256),
+    ],
+    ids=["replace", "model_copy", "deep", "pickle", "dump", "json", "with_dims"],
+)
+def test_a_native_length_that_nobody_knows_stays_unknown_in_every_copy(change):
+    with pytest.warns(VoxvecWarning, match="not known"):
+        model = models.find("unknown", dims=256)
+
+    assert (model.dims, model.native_dims) == (256, None)
+    assert (change(model).dims, change(model).native_dims) == (256, None)
+
+
+def test_a_description_with_one_length_takes_it_as_the_native_one():
+    assert EmbeddingModel(name="x", dims=8).native_dims == 8
+    assert EmbeddingModel(name="x", native_dims=8).dims == 8
+    assert EmbeddingModel(name="x", dims=8).replace(dims=4).native_dims == 8
+    assert EmbeddingModel(name="x", dims=8, native_dims=None).native_dims is None
+    with pytest.raises(ConfigError, match="native_dims"):
+        EmbeddingModel(name="x", dims=8, native_dims=0)
+
+
+@pytest.mark.parametrize("allowed", [None, (4, 8), DimsRange(min=1, max=8)])
+def test_vectors_that_can_be_neither_asked_for_nor_cut_have_their_native_length(allowed):
+    model = EmbeddingModel(name="tiny", native_dims=8, dims_parameter=None, allowed_dims=allowed)
+
+    assert (8 in model, 4 in model, model.dims_hint()) == (True, False, "8")
+    with pytest.raises(ConfigError, match=r"gives 8 dimensions, not 4 \(its server cannot be asked for a length\)"):
+        model.with_dims(4)
+    with pytest.raises(ConfigError, match="EmbeddingModel cannot be made: tiny gives 8 dimensions, not 4"):
+        model.replace(dims=4)
+
+
+def test_vectors_that_can_only_be_cut_are_never_longer_than_the_native_one():
+    model = EmbeddingModel(name="tiny", native_dims=8, dims_parameter=None, matryoshka="prefix")
+
+    assert [dims for dims in range(12) if dims in model] == [*range(1, 9)]
+    assert model.with_dims(4).native_dims == 8
+
+
+def test_what_cannot_be_asked_for_and_has_no_known_length_gives_none_for_sure():
+    model = EmbeddingModel(name="tiny", dims_parameter=None, matryoshka="prefix")
+
+    with pytest.raises(ConfigError, match="tiny gives an unknown number of dimensions, not 4"):
+        model.with_dims(4)
+
+
 def test_a_model_of_unknown_dims_says_so():
     assert EmbeddingModel(name="unknown").dims_hint() == "any number of"
     assert EmbeddingModel(name="x", dims=3).dims_hint() == "3"

@@ -9,30 +9,44 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar, runtime_checkable
 
 from voxvec._door import AsyncDoor, Door, new_async_client, new_client, origin_of
 from voxvec._run import AsyncLane, Lane
-from voxvec._threads import PerLoop
+from voxvec._threads import PerLoop, aside
 from voxvec.caches.opening import open_cache
-from voxvec.errors import ConfigError
+from voxvec.errors import CacheError, ConfigError, VoxvecWarning
+from voxvec.policy import Pace, Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     import openai
 
     from voxvec.caches.contract import Cache
-    from voxvec.policy import Pace, Retry
 
 __all__ = ["AsyncClient", "Client", "Setup"]
+
+R = TypeVar("R")
+
+
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "api_key": ((str, type(None)), "a text or None"),
+    "base_url": ((str, type(None)), "a text or None"),
+    "timeout": ((int, float, type(None)), "a number of seconds or None"),
+    "retry": ((Retry,), "a Retry"),
+    "pace": ((Pace,), "a Pace"),
+    "deadline": ((int, float, type(None)), "a number of seconds or None"),
+    "workers": ((int,), "a whole number"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What a user says about server, cache and manners.
+    """What a user says about server, cache and manners. It holds the key, so it neither shows it nor is pickled.
 
     Attributes:
         api_key: Key for a client of our own.
@@ -45,7 +59,7 @@ class Setup:
         workers: Most requests on their way at a time.
     """
 
-    api_key: str | None
+    api_key: str | None = field(repr=False)
     base_url: str | None
     timeout: float | None
     cache: Cache | str | os.PathLike[str] | None
@@ -55,12 +69,20 @@ class Setup:
     workers: int
 
     def __post_init__(self) -> None:
+        for name, (kinds, words) in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                said = type(value).__name__ if name == "api_key" else repr(value)
+                raise ConfigError(f"{name} must be {words}, not {said:.80}")
         for name in ("timeout", "deadline"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} must be above 0 s, not {value}")
         if self.workers < 1:
             raise ConfigError(f"workers must be at least 1, not {self.workers}")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Setup holds the key and cannot be pickled; make a client in each process")
 
 
 class _NoCache:
@@ -77,14 +99,66 @@ class _NoCache:
         del keys
 
 
+class _Mild:
+    """A cache whose failures cost what it would have saved, but never a call or an answer that is paid for.
+
+    Args:
+        cache: The cache, which may be a stranger's.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._said = threading.Lock()  # taken by whoever warns, for good
+
+    def get_many(self, keys: Sequence[bytes], /) -> Mapping[bytes, bytes]:
+        return self._try(lambda: dict(self._cache.get_many(keys)), {}, "gave no rows")
+
+    def set_many(self, rows: Mapping[bytes, bytes], /) -> None:
+        self._try(lambda: self._cache.set_many(rows), None, "kept no rows")
+
+    def discard(self, keys: Sequence[bytes], /) -> None:
+        self._try(lambda: self._cache.discard(keys), None, "discarded no rows")
+
+    def _try(self, action: Callable[[], R], otherwise: R, outcome: str) -> R:
+        try:
+            return action()
+        except CacheError:
+            raise  # its settings are wrong, which the user wants to hear
+        except Exception as error:  # noqa: BLE001 -- a stranger's cache may raise anything
+            kind = type(error).__name__
+        if self._said.acquire(blocking=False):
+            # The type alone: what it says may hold rows, or the password of a server.
+            warnings.warn(
+                f"the cache {type(self._cache).__name__} {outcome}: it raised {kind}. "
+                "What it does not give back is bought again",
+                VoxvecWarning,
+                stacklevel=4,
+            )
+        return otherwise
+
+
+@runtime_checkable
+class _Closing(Protocol):
+    def close(self) -> None: ...
+
+
 class _Base:
     def __init__(self, client: openai.OpenAI | openai.AsyncOpenAI | None, setup: Setup) -> None:
         if client is not None and (setup.api_key is not None or setup.base_url is not None):
             raise ConfigError("pass either client= or api_key= and base_url=, not both: the client has its own")
         self.setup = setup
         self.origin = origin_of(setup.base_url) if client is None else origin_of(str(client.base_url))
-        self.cache: Cache = open_cache(setup.cache) or _NoCache()
+        cache = open_cache(setup.cache)
+        # Not by its truth: a cache that counts its rows is false while it is empty.
+        self.cache: Cache = _NoCache() if cache is None else _Mild(cache)
+        # What was opened here is closed here; what was passed in may serve others.
+        ours: object = None if cache is setup.cache else cache
+        self._opened = ours if isinstance(ours, _Closing) else None
         self._closed = False
+
+    def _close_cache(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -111,6 +185,7 @@ class Client(_Base):
         self._client = client
         self._locks: dict[int, threading.Lock] = {}
         self._pid: int | None = None
+        self._sender: int | None = None  # the process that first sent through the user's client
         self._door: Door | None = None
         self._lane: Lane | None = None
 
@@ -125,9 +200,19 @@ class Client(_Base):
         """What this process sends through; what is cached needs none, and so no key."""
         with self._mine():
             if self._door is None:
-                own = new_client(self.setup.api_key, self.setup.base_url) if self._client is None else self._client
-                self._door = Door(own, own=self._client is None)
+                self._door = self._make_door()
             return self._door
+
+    def _make_door(self) -> Door:
+        if self._client is None:
+            return Door(new_client(self.setup.api_key, self.setup.base_url), own=True)
+        if self._sender not in {None, os.getpid()}:
+            raise ConfigError(
+                "client= was used before the fork, and two processes cannot share its connections; "
+                "make a client in the child process. Nothing was sent"
+            )
+        self._sender = os.getpid()
+        return Door(self._client, own=False)
 
     @contextmanager
     def _mine(self) -> Generator[None]:
@@ -137,22 +222,15 @@ class Client(_Base):
         # Each process has its lock: the parent's may have been held by a thread that does not exist here.
         with self._locks.setdefault(pid, threading.Lock()):
             if self._pid != pid:
-                self._check_unshared()
                 self._pid, self._door, self._lane = pid, None, None
             yield
 
-    def _check_unshared(self) -> None:
-        if self._client is not None and self._pid is not None:
-            raise ConfigError(
-                "client= was used before the fork, and two processes cannot share its connections; "
-                "make a client in the child process. Nothing was sent"
-            )
-
     def close(self) -> None:
-        """Close the connections that are ours; a client that was passed in stays open."""
+        """Close the connections and the cache that are ours; a client or a cache that was passed in stays open."""
         self._closed = True
         if self._door is not None and self._pid == os.getpid():
             self._door.close()
+        self._close_cache()
 
 
 class AsyncClient(_Base):
@@ -191,8 +269,11 @@ class AsyncClient(_Base):
         return self._doors.get()
 
     async def close(self) -> None:
-        """Close this loop's connections, if they are ours; a client that was passed in stays open."""
+        """Close this loop's connections and the cache, if they are ours; what was passed in stays open."""
         self._closed = True
-        door = self._doors.peek()
+        self._lanes.drop()
+        door = self._doors.drop()
         if door is not None:
             await door.close()
+        if self._opened is not None:
+            await aside(self._close_cache)

@@ -8,16 +8,18 @@ sorted into our own errors here, and only here; theirs hold the request, and wit
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from voxvec._failures import Answer, from_status, from_transport, late
+from voxvec._threads import in_thread
 from voxvec.errors import ConfigError, ResponseError, VoxvecError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import httpx2
     import openai
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["AsyncDoor", "Door", "Reply", "Request", "new_async_client", "new_client", "origin_of"]
 
 CONNECT = 5.0  # longest wait for a connection [s]
+# The share of an attempt in which it must get its connection. Below 1: without a connection it is known to have cost
+# nothing, and that must come out before the whole attempt counts as late.
+_CONNECTING = 0.9
 _SHORTEST = 0.001  # least time for an attempt [s]
 # Read by openai to leave the body of an answer unread, so that we can bound its size and its time.
 _UNREAD = {"X-Stainless-Raw-Response": "stream", "Accept-Encoding": "identity"}
@@ -89,7 +94,7 @@ def _options(request: Request, timeout: float) -> RequestOptions:
 
     return {
         "headers": _UNREAD if request.file is None else {**_UNREAD, "Content-Type": "multipart/form-data"},
-        "timeout": openai.Timeout(timeout, connect=min(CONNECT, timeout)),
+        "timeout": openai.Timeout(timeout, connect=min(CONNECT, _CONNECTING * timeout), pool=_CONNECTING * timeout),
         "follow_redirects": False,
         "max_retries": 0,
     }
@@ -98,8 +103,10 @@ def _options(request: Request, timeout: float) -> RequestOptions:
 class _Body:
     """Collects an answer under two bounds, its size and its time."""
 
-    def __init__(self, response: httpx2.Response, request: Request, timeout: float, until: float) -> None:
-        self._response, self._request, self._timeout, self._until = response, request, timeout, until
+    def __init__(
+        self, response: httpx2.Response, request: Request, timeout: float, is_over: Callable[[], bool]
+    ) -> None:
+        self._response, self._request, self._timeout, self._is_over = response, request, timeout, is_over
         self._chunks: list[bytes] = []
         self._size = 0
 
@@ -115,7 +122,7 @@ class _Body:
                 status=self._response.status_code,
                 request_id=self._response.headers.get("x-request-id"),
             )
-        if time.monotonic() > self._until:
+        if self._is_over():
             raise late(self._timeout)
 
     def reply(self) -> Reply:
@@ -130,6 +137,8 @@ class _Base:
         """Ours for theirs, without a trace of the request."""
         if isinstance(error, VoxvecError):
             return error
+        if isinstance(error, TimeoutError):
+            return late(timeout)
         import openai  # noqa: PLC0415 -- as above
 
         secrets = (key,) if len(key) > 3 else ()  # noqa: PLR2004 -- "x" is no secret
@@ -164,16 +173,30 @@ class Door(_Base):
         """
         allowed = request.allowed(timeout)
         try:
-            return self._send(request, allowed)
+            return self._within(allowed, request)
         except Exception as error:  # noqa: BLE001 -- hooks, transports and credential providers may raise anything
             failure = self._failure(error, allowed, self._client.api_key)
         # Raised here and not in the handler: there it would keep the original, with the key, as its context.
         raise failure
 
-    def _send(self, request: Request, timeout: float) -> Reply:
+    def _within(self, timeout: float, request: Request) -> Reply:
+        """Send in a thread beside, and wait for no longer than that [s].
+
+        A socket's own time-out starts anew with every byte, so a server that drips its answer could hold an attempt
+        for ever. The thread that is left behind closes its connection at the next piece of the answer, or when none
+        has come for as long again.
+        """
+        given_up = threading.Event()
+        attempt = in_thread(self._send, request, timeout, given_up)
+        try:
+            return attempt.result(timeout)
+        finally:
+            given_up.set()
+            del attempt  # it holds what the thread raised, whose traceback holds this frame and so the request
+
+    def _send(self, request: Request, timeout: float, given_up: threading.Event) -> Reply:
         import httpx2  # noqa: PLC0415 -- as openai
 
-        until = time.monotonic() + timeout
         response = self._client.post(
             request.path,
             body=dict(request.body),
@@ -182,7 +205,7 @@ class Door(_Base):
             cast_to=httpx2.Response,
         )
         try:
-            body = _Body(response, request, timeout, until)
+            body = _Body(response, request, timeout, given_up.is_set)
             for chunk in response.iter_bytes():
                 body.add(chunk)
         finally:
@@ -209,8 +232,6 @@ class AsyncDoor(_Base):
         try:
             with anyio.fail_after(allowed):
                 return await self._send(request, allowed)
-        except TimeoutError:
-            failure: VoxvecError = late(allowed)
         except Exception as error:  # noqa: BLE001 -- as in the twin
             failure = self._failure(error, allowed, self._client.api_key)
         raise failure
@@ -227,7 +248,7 @@ class AsyncDoor(_Base):
             cast_to=httpx2.Response,
         )
         try:
-            body = _Body(response, request, timeout, until)
+            body = _Body(response, request, timeout, lambda: time.monotonic() > until)
             async for chunk in response.aiter_bytes():
                 body.add(chunk)
         finally:

@@ -82,7 +82,7 @@ def from_status(answer: Answer, secrets: tuple[str, ...] = ()) -> ServiceError:
     cls, kind, billed = _sort(answer.status, code, family, hinted=hint is not None)
     reason = redact(_reason(answer.body) or answer.phrase, secrets).rstrip(". ")
     return cls(
-        f"the server answered {answer.status}{f' ({code})' if code else ''}: {reason}. {_ADVICE[kind]}",
+        f"the server answered {answer.status}{f' ({code})' if code else ''}: {reason}. {_advice(answer.status, kind)}",
         kind=kind,
         billed=billed,
         status=answer.status,
@@ -99,6 +99,15 @@ _ADVICE: Mapping[Kind, str] = {
     "refused": "Sending it again would not help. It was not billed",
     "transient": "The server is at fault; try again later",
 }
+_REFUSED: Mapping[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "Check the key (api_key, or OPENAI_API_KEY in the environment). It was not billed",
+    HTTPStatus.FORBIDDEN: "The key may not do this: check its project and the region. It was not billed",
+    HTTPStatus.NOT_FOUND: "Check the model's name and the base URL. It was not billed",
+}
+
+
+def _advice(status: int, kind: Kind) -> str:
+    return _REFUSED.get(status, _ADVICE[kind]) if kind == "refused" else _ADVICE[kind]
 
 
 def _sort(status: int, code: str | None, kind: str | None, *, hinted: bool) -> tuple[type[ServiceError], Kind, Billed]:
@@ -137,14 +146,24 @@ def from_transport(error: Exception, timeout: float, secrets: tuple[str, ...] = 
     # openai puts its own name on top of the transport's, which stands on top of a socket's: both upper ones count.
     cause = error.__cause__ or error
     names = {cls.__name__ for layer in (error, cause) for cls in type(layer).__mro__}
-    words = redact(str(cause) or type(cause).__name__, secrets)
+    words = redact(str(cause) or type(cause).__name__, secrets).rstrip(". ")
+    return _unsent(names, words, type(cause).__name__) or _unanswered(names, words, type(cause).__name__, timeout)
+
+
+def _unsent(names: set[str], words: str, kind: str) -> VoxvecError | None:
     if names & {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"}:
         return NetworkError(f"no connection to the server: {words}. Nothing was sent", kind="never_sent")
     if names & {"LocalProtocolError", "UnsupportedProtocol", "InvalidURL"}:
         return ConfigError(
-            f"the request cannot be sent as it is: {type(cause).__name__}. "
-            "Look at the key, the headers and the base URL. Nothing was sent"
+            f"the request cannot be sent as it is: {kind}. Look at the key, the headers and the base URL. "
+            "Nothing was sent"
         )
+    if "RuntimeError" in names and "has been closed" in words:
+        return ConfigError("client= was closed; make a new one. Nothing was sent")
+    return None
+
+
+def _unanswered(names: set[str], words: str, kind: str, timeout: float) -> VoxvecError:
     if "TimeoutException" in names:
         return late(timeout)
     if "TransportError" in names:
@@ -156,7 +175,5 @@ def from_transport(error: Exception, timeout: float, secrets: tuple[str, ...] = 
     if "DecodingError" in names:
         return ResponseError(f"the answer cannot be decompressed: {words}", kind="malformed", billed="maybe")
     return ServiceError(
-        f"the client raised {type(cause).__name__}: {words}. Whether anything was sent is unknown",
-        kind="refused",
-        billed="maybe",
+        f"the client raised {kind}: {words}. Whether anything was sent is unknown", kind="refused", billed="maybe"
     )

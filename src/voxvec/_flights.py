@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from voxvec.errors import VoxvecError
+
 __all__ = ["Claim", "Flights", "Slot"]
 
 
 @dataclass(slots=True)
 class Slot:
-    """A text that is being bought: still in the air, landed with its row, or given up."""
+    """A text that is being bought: still in the air, landed with its row, refused for good, or given up."""
 
     over: bool = False
     row: bytes | None = None
+    error: VoxvecError | None = None
 
 
 @dataclass(slots=True)
@@ -30,11 +33,13 @@ class Claim:
         lot: What the keys leave open, such as how many dims are wanted; only claims of one lot share.
         mine: For the call that made the claim to buy.
         theirs: On its way already, for another call.
+        aloft: Those of mine that are being sent; they stay claimed even if the call that made the claim is interrupted.
     """
 
     lot: int
     mine: dict[bytes, Slot] = field(default_factory=dict[bytes, Slot])
     theirs: dict[bytes, Slot] = field(default_factory=dict[bytes, Slot])
+    aloft: set[bytes] = field(default_factory=set[bytes])
 
     def landed(self) -> bool:
         """Whether nothing of theirs is in the air any more."""
@@ -43,6 +48,14 @@ class Claim:
     def rows(self) -> dict[bytes, bytes]:
         """What landed, by name; what was given up is absent."""
         return {name: slot.row for name, slot in self.theirs.items() if slot.row is not None}
+
+    def errors(self) -> dict[bytes, VoxvecError]:
+        """What would be refused again, by name."""
+        return {name: slot.error for name, slot in self.theirs.items() if slot.error is not None}
+
+    def rest(self) -> list[bytes]:
+        """Those of mine that nobody will land any more once the call is over."""
+        return [name for name in self.mine if name not in self.aloft]
 
 
 class Flights:
@@ -62,10 +75,11 @@ class Flights:
                 claim.mine[name] = self._slots[lot, name] = Slot()
         return claim
 
-    def land(self, claim: Claim, rows: Mapping[bytes, bytes | None]) -> None:
-        """Note that rows have come, or, as None, that they will not."""
+    def land(self, claim: Claim, rows: Mapping[bytes, bytes | None], error: VoxvecError | None = None) -> None:
+        """Note that rows have come, or, as None, that they will not; and why, if that holds for everybody."""
         for name, row in rows.items():
             slot = claim.mine[name]
+            claim.aloft.discard(name)
             if not slot.over:
-                slot.row, slot.over = row, True
+                slot.row, slot.error, slot.over = row, error, True
                 del self._slots[claim.lot, name]

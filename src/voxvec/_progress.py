@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
+from voxvec.errors import ConfigError
+
 __all__ = ["Progress", "Tell", "reporter"]
 
 Progress: TypeAlias = bool | Callable[[int, int], None]
@@ -24,8 +26,12 @@ def reporter(progress: Progress, total: int, what: str) -> Tell:
         total: How many there are in all.
         what: What they are, for the line.
     """
-    if progress is False or not total:
+    if not progress or not total:
         return lambda _: None
+    if progress is not True and not callable(progress):
+        raise ConfigError(
+            f"progress must be True, False or a function of what is done and of how many, not {progress!r}"
+        )
     if progress is True:
         return lambda count: _line(count(), total, what)
     tell = progress

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 
     import anyio
 
+    from voxvec.errors import VoxvecError
     from voxvec.policy import Pace, Retry
 
-__all__ = ["Asked", "AsyncLane", "Call", "Clock", "Lane"]
+__all__ = ["Asked", "AsyncLane", "Call", "Clock", "Lane", "StoppedError"]
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 -- an item of work
@@ -54,8 +56,17 @@ class Clock:
             await changed.wait()
 
 
-class _StoppedError(Exception):
-    """Another part of the same call failed for good; this part is not sent any more."""
+class StoppedError(Exception):
+    """Another part of the same call failed for good, or nobody wants its result; this part is not sent any more.
+
+    Attributes:
+        attempts: Requests made for this part before.
+        maybe_billed: How many of them may have been billed.
+    """
+
+    def __init__(self, attempts: int = 0, maybe_billed: int = 0) -> None:
+        super().__init__(attempts, maybe_billed)
+        self.attempts, self.maybe_billed = attempts, maybe_billed
 
 
 @dataclass(slots=True)
@@ -114,7 +125,7 @@ class _Shared:
     def _knock(self, call: Call, tokens: int) -> Ticket | float:
         """A ticket, or how long to wait for a change [s]."""
         if call.stopped:
-            raise _StoppedError
+            raise StoppedError
         left = self._left(call)
         patience = self._retry.job_patience if call.patient else self._retry.patience
         answer = self._gate.admit(self.clock.now(), tokens=tokens, patient=call.patient, patience=patience)
@@ -142,6 +153,31 @@ def _too_late() -> ServiceTimeoutError:
     )
 
 
+class _Rest(Generic[I]):
+    """What is left to do of a call."""
+
+    def __init__(self, call: Call, items: Iterable[I]) -> None:
+        self._call, self._items = call, deque(items)
+        self.lock = threading.Lock()
+
+    def next(self, begin: Callable[[I], None] | None = None) -> I | None:
+        """The next item, which ``begin`` is told of before anybody can stop the call; None if there is none."""
+        with self.lock:
+            if self._call.stopped or not self._items:
+                return None
+            item = self._items.popleft()
+            if begin is not None:
+                begin(item)
+            return item
+
+    def replace(self, instead: Sequence[I] | None) -> None:
+        """Put these in the place of one that failed; None stops the call."""
+        if instead is None:
+            self._call.stopped = True
+        else:
+            self._items.extendleft(reversed(instead))
+
+
 class Lane(_Shared):
     """What all calls of a client share, for threads.
 
@@ -167,7 +203,12 @@ class Lane(_Shared):
         tries = self._tries(call)
 
         def attempt() -> T:
-            ticket = self._enter(call, tokens)
+            try:
+                ticket = self._enter(call, tokens)
+            except ServiceError as error:
+                raise tries.last_word(error) from None
+            except StoppedError:
+                raise StoppedError(len(tries.failures), tries.maybe_billed) from None
             outcome: Outcome = "cancelled"
             try:
                 value = send(self._time(call))
@@ -211,8 +252,10 @@ class Lane(_Shared):
         call: Call,
         items: Sequence[I],
         work: Callable[[I], R],
+        *,
         take: Callable[[I, R], None],
-        fail: Callable[[I, Exception], bool],
+        fail: Callable[[I, Exception], Sequence[I] | None],
+        begin: Callable[[I], None],
     ) -> None:
         """Work on all items side by side.
 
@@ -221,37 +264,39 @@ class Lane(_Shared):
             items: What to work on, in this order.
             work: Sends one; called from several threads.
             take: Keeps its result before its thread goes on; one at a time.
-            fail: Notes a failure; True means to go on with the others.
+            fail: Notes a failure; returns what to work on instead, perhaps nothing, or None to stop.
+            begin: Told of an item that will be finished even if the caller is interrupted.
         """
-        source, lock = iter(items), threading.Lock()
+        rest = _Rest(call, items)
+        alone = len(items) <= 1 or self.workers == 1
 
         def crew() -> None:
-            while True:
-                with lock:
-                    item = None if call.stopped else next(source, None)
-                if item is None:
-                    return
+            while (item := rest.next(None if alone else begin)) is not None:
                 try:
                     result = work(item)
-                    with lock:
+                    with rest.lock:
                         take(item, result)
-                except _StoppedError:
-                    return
                 except Exception as error:  # noqa: BLE001 -- handed to the caller, who raises it
-                    with lock:
-                        call.stopped = not fail(item, error) or call.stopped
+                    with rest.lock:
+                        rest.replace(fail(item, error))
                     self._wake()
 
-        if len(items) <= 1 or self.workers == 1:
+        if alone:
             crew()
             return
         try:
             for future in [in_thread(crew) for _ in range(min(self.workers, len(items)))]:
                 future.result()
         except BaseException:  # Ctrl-C: what is on its way is still kept, nothing more is sent
-            call.stopped = True
+            with rest.lock:
+                call.stopped = True
             self._wake()
             raise
+
+    def stop(self, call: Call) -> None:
+        """Send nothing more for a call whose result nobody wants."""
+        call.stopped = True
+        self._wake()
 
     def _wake(self) -> None:
         with self._changed:
@@ -265,12 +310,18 @@ class Lane(_Shared):
         try:
             yield claim
         finally:
-            self.land(claim, dict.fromkeys(claim.mine))
+            self.land(claim, dict.fromkeys(claim.rest()))
 
-    def land(self, claim: Claim, rows: Mapping[bytes, bytes | None]) -> None:
-        """Hand rows to whoever waits for them; None means that they must look after themselves."""
+    def land(self, claim: Claim, rows: Mapping[bytes, bytes | None], error: VoxvecError | None = None) -> None:
+        """Hand rows to whoever waits for them.
+
+        Args:
+            claim: Of the call that bought them.
+            rows: By name; None means that there is none.
+            error: Why not, if everybody would be told the same; else whoever waits looks after themselves.
+        """
         with self._changed:
-            self._flights.land(claim, rows)
+            self._flights.land(claim, rows, error)
             self._changed.notify_all()
 
     def wait_for(self, call: Call, claim: Claim) -> dict[bytes, bytes]:
@@ -293,7 +344,12 @@ class AsyncLane(_Shared):
         tries = self._tries(call)
 
         async def attempt() -> T:
-            ticket = await self._enter(call, tokens)
+            try:
+                ticket = await self._enter(call, tokens)
+            except ServiceError as error:
+                raise tries.last_word(error) from None
+            except StoppedError:
+                raise StoppedError(len(tries.failures), tries.maybe_billed) from None
             outcome: Outcome = "cancelled"
             try:
                 value = await send(self._time(call))
@@ -340,25 +396,24 @@ class AsyncLane(_Shared):
         call: Call,
         items: Sequence[I],
         work: Callable[[I], Awaitable[R]],
+        *,
         take: Callable[[I, R], Awaitable[None]],
-        fail: Callable[[I, Exception], bool],
+        fail: Callable[[I, Exception], Sequence[I] | None],
     ) -> None:
         """Work on all items side by side; see `Lane.send_all`."""
         import anyio  # noqa: PLC0415 -- as above
 
-        source, one_at_a_time = iter(items), anyio.Lock()
+        rest, one_at_a_time = _Rest(call, items), anyio.Lock()
 
         async def crew() -> None:
-            while not call.stopped and (item := next(source, None)) is not None:
+            while (item := rest.next()) is not None:
                 try:
                     result = await work(item)
                     with self.kept():
                         async with one_at_a_time:
                             await take(item, result)
-                except _StoppedError:
-                    return
                 except Exception as error:  # noqa: BLE001 -- handed to the caller, who raises it
-                    call.stopped = not fail(item, error) or call.stopped
+                    rest.replace(fail(item, error))
                     self._wake()
 
         async with anyio.create_task_group() as group:
@@ -380,11 +435,11 @@ class AsyncLane(_Shared):
         try:
             yield claim
         finally:
-            self.land(claim, dict.fromkeys(claim.mine))
+            self.land(claim, dict.fromkeys(claim.rest()))
 
-    def land(self, claim: Claim, rows: Mapping[bytes, bytes | None]) -> None:
+    def land(self, claim: Claim, rows: Mapping[bytes, bytes | None], error: VoxvecError | None = None) -> None:
         """Hand rows to whoever waits for them; see `Lane.land`."""
-        self._flights.land(claim, rows)
+        self._flights.land(claim, rows, error)
         self._wake()
 
     async def wait_for(self, call: Call, claim: Claim) -> dict[bytes, bytes]:

@@ -9,10 +9,13 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from contextvars import copy_context
+from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+    from contextvars import Context
 
     from anyio.lowlevel import RunVar
 
@@ -30,15 +33,17 @@ def in_thread(work: Callable[..., R], *args: object) -> Future[R]:
     """
     future: Future[R] = Future()
     context = copy_context()
-
-    def run() -> None:
-        try:
-            future.set_result(context.run(work, *args))
-        except BaseException as error:  # noqa: BLE001 -- raised again by whoever asks for the result
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name="voxvec").start()
+    threading.Thread(target=_fill, args=(future, context, work, args), daemon=True, name="voxvec").start()
     return future
+
+
+def _fill(future: Future[R], context: Context, work: Callable[..., R], args: tuple[object, ...]) -> None:
+    try:
+        future.set_result(context.run(work, *args))
+    except BaseException as error:  # noqa: BLE001 -- raised again by whoever asks for the result
+        future.set_exception(error)
+    finally:
+        del future  # the traceback of its error holds this frame: they would keep each other
 
 
 async def aside(work: Callable[..., R], *args: object) -> R:
@@ -61,7 +66,7 @@ def in_order(items: Iterable[I], work: Callable[[I], R], ahead: int) -> Iterator
             failure = error
             break
         running.append(in_thread(work, item))
-        if len(running) >= ahead:
+        while running and (len(running) >= ahead or running[0].done()):
             yield running.popleft().result()
     while running:
         yield running.popleft().result()
@@ -103,28 +108,48 @@ async def in_rounds(items: AsyncIterator[I], work: Callable[[I], Awaitable[R]], 
             yield results[position]
 
 
+class _Mark:
+    """Stands for an event loop, and lives no longer than it: not all kinds of loops can be referred to weakly."""
+
+
+_marking = threading.Lock()
+
+
+@cache
+def _marks() -> RunVar[_Mark]:
+    from anyio.lowlevel import RunVar  # noqa: PLC0415 -- as above
+
+    return RunVar("voxvec")
+
+
+def _mark() -> _Mark:
+    """The running loop's mark."""
+    with _marking:  # loops in several threads may begin at once, and must agree on the variable
+        marks = _marks()
+    mark = marks.get(None)
+    if mark is None:
+        mark = _Mark()
+        marks.set(mark)
+    return mark
+
+
 class PerLoop(Generic[T]):
-    """One object per event loop, made when first asked for: what belongs to a loop must not be used in another."""
+    """One object per event loop, made when first asked for: what belongs to a loop must not be used in another.
+
+    The objects hang on this one and not on the loop, so that they end with whichever ends first.
+    """
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._var: RunVar[T | None] | None = None
+        self._made: WeakKeyDictionary[_Mark, T] = WeakKeyDictionary()
 
     def get(self) -> T:
         """The running loop's object."""
-        value = self.peek()
-        if value is None:
-            value = self._make()
-            self._variable().set(value)
-        return value
+        mark = _mark()
+        if mark not in self._made:
+            self._made[mark] = self._make()
+        return self._made[mark]
 
-    def peek(self) -> T | None:
-        """The running loop's object, if there is one yet."""
-        return self._variable().get(None)
-
-    def _variable(self) -> RunVar[T | None]:
-        from anyio.lowlevel import RunVar  # noqa: PLC0415 -- as above
-
-        if self._var is None:
-            self._var = RunVar("voxvec")
-        return self._var
+    def drop(self) -> T | None:
+        """Forget the running loop's object, if there is one, and return it."""
+        return self._made.pop(_mark(), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+import operator
 import re
 import tomllib
 import warnings
@@ -67,6 +68,11 @@ class _Data(BaseModel):
         return copied.replace(**update) if update else copied
 
 
+def _plain(value: Any) -> Any:
+    """NumPy's whole numbers as Python's; everything else as it is."""
+    return value if isinstance(value, bool) or not hasattr(value, "__index__") else operator.index(value)
+
+
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -124,7 +130,7 @@ class EmbeddingModel(_Data):
     dims: int | None = Field(default=None, ge=1)
     """Length of the vectors asked for."""
     native_dims: int | None = Field(default=None, ge=1)
-    """Length of the vectors when nothing is asked for."""
+    """Length of the vectors when nothing is asked for; ``dims`` in a description that leaves it out."""
     allowed_dims: DimsRange | tuple[int, ...] | None = None
     """Lengths the server can be asked for; None if unknown, the native one alone if it cannot be asked."""
     matryoshka: Matryoshka = "none"
@@ -169,7 +175,8 @@ class EmbeddingModel(_Data):
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, data: dict[str, Any]) -> dict[str, Any]:
-        native = data.get("native_dims") or data.get("dims")
+        # A native length that is given as unknown stays so: a copy of a model asked for 256 dims has no native 256.
+        native = data["native_dims"] if "native_dims" in data else data.get("dims")
         dims = native if data.get("dims") is None else data["dims"]
         family = data.get("family") or data.get("name", "")
         data = {**data, "dims": dims, "native_dims": native, "family": family}
@@ -177,48 +184,57 @@ class EmbeddingModel(_Data):
 
     @model_validator(mode="after")
     def _dims_allowed(self) -> Self:
-        if self.dims is not None and self.dims != self.native_dims:
-            self._check(self.dims)
+        objection = None if self.dims is None else self._objection(self.dims)
+        if objection is not None:
+            raise ValueError(objection)
         return self
 
-    def _check(self, dims: int) -> None:
-        if isinstance(dims, bool) or dims < 1:
-            raise ValueError(f"dimensions must be a whole number of at least 1, not {dims!r}")
-        if dims == self.native_dims or self.allowed_dims is None:
-            return
-        if dims not in self.allowed_dims:
-            raise ValueError(f"{self.name} gives {self.dims_hint()} dimensions, not {dims}")
+    def _objection(self, dims: int) -> str | None:
+        """Why vectors of this length cannot be had; None if they can."""
+        if not _is_whole(dims):
+            return f"dimensions must be a whole number, not {dims!r}; {self.name} gives {self.dims_hint()}"
+        listed = self.allowed_dims is None or dims in self.allowed_dims
+        if dims == self.native_dims or (dims >= 1 and listed and (self.dims_parameter or self._can_cut(dims))):
+            return None
+        why = "" if self.dims_parameter else " (its server cannot be asked for a length)"
+        return f"{self.name} gives {self.dims_hint()} dimensions, not {dims}{why}"
+
+    def _can_cut(self, dims: int) -> bool:
+        """Whether such a vector is a beginning of the native one."""
+        return self.matryoshka != "none" and self.native_dims is not None and dims < self.native_dims
 
     def with_dims(self, dims: int | None) -> Self:
         """The model asked for vectors of another length; None leaves it as it is.
 
+        A native length that nobody knows stays unknown, so that the server is asked for this one.
+
         Raises:
             ConfigError: The model cannot give that length; the message names those it can.
         """
-        if dims is None or dims == self.dims:
+        if dims is None:
             return self
-        if not _is_whole(dims):
-            raise ConfigError(f"dimensions must be a whole number, not {dims!r}; {self.name} gives {self.dims_hint()}")
-        if dims not in self:
-            raise ConfigError(f"{self.name} gives {self.dims_hint()} dimensions, not {dims!r}; nothing was sent")
-        return self.replace(dims=dims)
+        wanted: int = _plain(dims)
+        if wanted == self.dims and _is_whole(wanted):
+            return self
+        objection = self._objection(wanted)
+        if objection is not None:
+            raise ConfigError(f"{objection}; nothing was sent")
+        return self.replace(dims=wanted)
 
     def dims_hint(self) -> str:
         """The lengths the model can give, for a message: ``"1 to 3072"`` or ``"256, 512 or 1024"``."""
-        if isinstance(self.allowed_dims, DimsRange):
+        fixed = self.dims_parameter is None and self.matryoshka == "none"
+        if isinstance(self.allowed_dims, DimsRange) and not fixed:
             return str(self.allowed_dims)
-        listed = self.allowed_dims if self.allowed_dims is not None else ()
+        listed = self.allowed_dims if isinstance(self.allowed_dims, tuple) and not fixed else ()
         choices = sorted({*listed, *([self.native_dims] if self.native_dims else [])})
-        *head, last = map(str, choices) if choices else ["any number of"]
+        unknown = "any number of" if self.dims_parameter else "an unknown number of"
+        *head, last = map(str, choices) if choices else [unknown]
         return f"{', '.join(head)} or {last}" if head else last
 
     def __contains__(self, dims: int) -> bool:
         """Whether vectors of this length can be asked for: ``256 in model``."""
-        try:
-            self._check(dims)
-        except ValueError:
-            return False
-        return True
+        return self._objection(dims) is None
 
 
 class TranscriptionModel(_Data):
@@ -365,6 +381,8 @@ def register(model: EmbeddingModel | TranscriptionModel, *, overwrite: bool = Fa
     Raises:
         ConfigError: The name is taken and ``overwrite`` is not set.
     """
+    if not isinstance(model, EmbeddingModel | TranscriptionModel):  # pyright: ignore[reportUnnecessaryIsInstance] -- untyped callers
+        raise ConfigError(f"a model is described by an EmbeddingModel or a TranscriptionModel, not by {model!r:.80}")
     _registry.put(model, overwrite=overwrite)
 
 

@@ -7,6 +7,7 @@ that a client shares, `voxvec._run` does the waiting.
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import math
 import random
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from voxvec.errors import AuthError, ConfigError, ResponseError, ServiceError
+from voxvec.errors import AuthError, ConfigError, ResponseError, ServiceError, ServiceTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,8 +31,12 @@ Failure: TypeAlias = ServiceError | ResponseError
 _FAULTS: tuple[Kind, ...] = ("never_sent", "transient", "broken", "late")  # of the server or the way to it
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _positive(name: str, value: float, least: float = 0.0) -> None:
-    if not (math.isfinite(value) and value >= least):
+    if not _is_number(value) or value < least:
         raise ConfigError(f"{name} must be a number of at least {least:g}, not {value}")
 
 
@@ -83,7 +88,7 @@ class Pace:
     def __post_init__(self) -> None:
         for name in ("requests", "tokens"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
+            if value is not None and not (_is_number(value) and value > 0):
                 raise ConfigError(f"Pace.{name} must be a number above 0 or None, not {value}")
 
 
@@ -184,10 +189,22 @@ class Tries:
     wait: float = 0.0
     spent: float = 0.0
     maybe_billed: int = 0
+    _over: bool = False
+
+    def last_word(self, why: ServiceError) -> Failure:
+        """What to raise if there is no other try, because of ``why``: the last thing that really went wrong, if any."""
+        if not self.failures:
+            return why
+        self._over = True
+        last = copy.copy(self.failures[-1])
+        late = isinstance(why, ServiceTimeoutError)
+        because = "the deadline= of the call comes first" if late else "the client has stopped asking for a while"
+        last.args = (f"{str(last).rstrip('.')}. It was not tried again: {because}",)
+        return last
 
     def again(self, error: BaseException) -> bool:
         """Note a failure and decide; `wait` holds the pause. Whatever is not a failure of ours is final."""
-        if not isinstance(error, ServiceError | ResponseError):
+        if self._over or not isinstance(error, ServiceError | ResponseError):
             return False
         self.failures.append(error)
         self.maybe_billed += error.billed != "no"

@@ -45,23 +45,28 @@ _ADDED_BY_OTHERS = 3
 # Blanks are what it calls white space (Python knows four more), line ends left out.
 _LONG = 100_000
 _BLANK = r"[\t\v\f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
-_BLANKS = re.compile(rf"(?<!{_BLANK}){_BLANK}{{{_LONG},}}+(?=[^\r\n])")
+_BLANKS = rf"(?<!{_BLANK}){_BLANK}{{{_LONG},}}+(?=[^\r\n])"
 
 # Where a piece had best end; the end of a match counts.
-_SENTENCE = re.compile(r"[.!?…؟।۔][\"'”’»)\]]*(?=\s)|[。！？｡]+[」』”’]*|(?<=\S)(?=[\r\n])")
-_WORD = re.compile(r"(?<=\S)(?=\s)|[、，；：]")
+_SENTENCE = r"[.!?…؟।۔][\"'”’»)\]]*(?=\s)|[。！？｡]+[」』”’]*|(?<=\S)(?=[\r\n])"
+_WORD = r"(?<=\S)(?=\s)|[、，；：]"
 
 # Pairs that make one visible character, after UAX #29, https://www.unicode.org/reports/tr29/ (GB3, 6 to 9a, 11).
-_TOGETHER = re.compile(
-    r"\r\n"
+_TOGETHER = (
+    r"(?s)\r\n"
     r"|\u200d."
     r"|.[\u200c\u200d\u0e33\u0eb3\uff9e\uff9f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]"
     r"|.[\u1160-\u11ff\ud7b0-\ud7ff]"
-    r"|[\u1100-\u115f\ua960-\ua97f][\u1100-\u115f\ua960-\ua97f\uac00-\ud7a3]",
-    re.DOTALL,
+    r"|[\u1100-\u115f\ua960-\ua97f][\u1100-\u115f\ua960-\ua97f\uac00-\ud7a3]"
 )
 _REGIONAL = range(0x1F1E6, 0x1F200)
 _VIRAMA = 9
+
+
+@cache
+def _pattern(source: str) -> re.Pattern[str]:
+    # Compiled on first use: at import all four would cost every program 1.5 ms, and most never cut a text.
+    return re.compile(source)
 
 
 class Tokenizer(Protocol):
@@ -181,7 +186,7 @@ def _digestible(text: str) -> Iterator[str]:
     The pattern itself parts such a run from what comes before, and all but its last character from what follows.
     """
     start = 0
-    for blanks in _BLANKS.finditer(text):
+    for blanks in _pattern(_BLANKS).finditer(text):
         yield text[start : blanks.start()]
         yield text[blanks.start() : blanks.end() - 1]
         start = blanks.end() - 1
@@ -242,7 +247,7 @@ def _ends(text: str, start: int, end: int) -> Iterator[int]:
     size = end - start
     if end < len(text):
         for boundary in (_SENTENCE, _WORD):
-            near = boundary.finditer(text, end - min(size // 2, 16 + size // 16), end + 1)
+            near = _pattern(boundary).finditer(text, end - min(size // 2, 16 + size // 16), end + 1)
             found = [match.end() for match in near]
             yield from itertools.islice((at for at in reversed(found) if at <= end and _whole(text, start, at)), 1)
         yield from itertools.islice((at for at in range(end, start, -1) if _whole(text, start, at)), 1)
@@ -252,7 +257,7 @@ def _ends(text: str, start: int, end: int) -> Iterator[int]:
 def _whole(text: str, start: int, at: int) -> bool:
     """Whether no visible character is cut here, in a text known to be whole at ``start``."""
     before, after = text[at - 1], text[at]
-    if unicodedata.category(after).startswith("M") or _TOGETHER.match(text, at - 1):
+    if unicodedata.category(after).startswith("M") or _pattern(_TOGETHER).match(text, at - 1):
         return False
     if unicodedata.combining(before) == _VIRAMA and after.isalpha():  # GB9c: a conjunct of two consonants
         return False

@@ -1,5 +1,7 @@
 """What is bought and what is not: duplicates, caches, widths, keys; both twins."""
 
+import base64
+
 import httpx
 import numpy as np
 import pytest
@@ -48,7 +50,7 @@ def test_hits_and_misses_in_any_pattern_give_the_vectors_of_each_text(twin, vect
 
 
 def refused(_):
-    return httpx.Response(400, json={"error": {"message": "no"}})
+    return httpx.Response(501, json={"error": {"message": "no"}})
 
 
 @pytest.mark.parametrize("k", range(5))
@@ -295,3 +297,64 @@ def test_what_a_call_cannot_be_is_refused_before_anything_is_sent(twin, server, 
 def test_an_unknown_policy_for_long_texts_is_refused(twin):
     with pytest.raises(vv.ConfigError, match="on_long"):
         twin.embedder(on_long="shorten")
+
+
+class TestIsolation:
+    """One text that the server refuses does not cost the others that were sent with it."""
+
+    @pytest.mark.parametrize("poison", [0, 5, 9])
+    def test_with_keep_only_the_text_at_fault_fails(self, twin, server, vectors_of, poison):
+        server.rule = lambda body: httpx.Response(400) if TEXTS[poison] in body["input"] else None
+        embedder = twin.embedder(SMALL.replace(max_items=2048), workers=1)
+
+        vectors = embedder.embed(TEXTS, on_error="keep")
+
+        assert list(vectors.failed) == [poison]
+        assert vectors.failed[poison].positions == (poison,)
+        rest = [text for text in TEXTS if text != TEXTS[poison]]
+        assert np.delete(vectors.array, poison, 0).tolist() == vectors_of(rest, 8)
+        assert vectors.usage.requests == len(server.asked) <= 1 + 2 * 4
+
+    def test_several_texts_at_fault_are_all_found(self, twin, server):
+        bad = {TEXTS[1], TEXTS[2], TEXTS[8]}
+        server.rule = lambda body: httpx.Response(422) if bad & set(body["input"]) else None
+
+        vectors = twin.embedder(SMALL.replace(max_items=2048)).embed(TEXTS, on_error="keep")
+
+        assert list(vectors.failed) == [1, 2, 8]
+
+    def test_looking_for_a_text_at_fault_ends_when_all_are_refused(self, twin, server):
+        server.rule = lambda body: httpx.Response(400)
+        texts = [f"text {number}" for number in range(1000)]
+
+        vectors = twin.embedder(SMALL.replace(max_items=2048), workers=1).embed(texts, on_error="keep")
+
+        assert len(vectors.failed) == 1000
+        assert len(server.asked) < 50
+
+    def test_when_every_request_would_end_the_same_way_no_other_is_made(self, twin, server):
+        server.rule = lambda body: httpx.Response(403)
+
+        vectors = twin.embedder(SMALL, workers=1).embed(TEXTS, on_error="keep")
+
+        assert list(vectors.failed) == list(range(10))
+        assert len(server.asked) == 1
+
+
+def test_a_short_vector_has_unit_length_whether_it_was_served_short_or_cut_here(twin, server):
+    model = vv.models.find("text-embedding-3-small").replace(unit_length="native")
+
+    def halve(reply):
+        for item in reply["data"]:
+            raw = np.frombuffer(base64.b64decode(item["embedding"]), "<f4") / 2
+            item["embedding"] = base64.b64encode(raw.tobytes()).decode()
+        return reply
+
+    embedder = twin.embedder(model, cache=MemoryCache())
+    embedder.embed(["wide"])
+    server.script.append(halve)
+
+    vectors = embedder.embed(["wide", "narrow"], dimensions=4)
+
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1])
+    assert embedder.embed(["narrow"], dimensions=4).tolist() == vectors[1:].tolist()

@@ -1,9 +1,11 @@
 """Whose client it is, whom it asks, and how it ends; both twins, some over a real socket."""
 
+import gc
 import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import anyio
 import openai
@@ -130,6 +132,42 @@ class TestTheEnd:
                 door = embedder._client.door()
             for closed in (door, anyio.run(main, base_url)):
                 assert closed._client.is_closed()
+
+    def test_nothing_stays_alive_in_an_event_loop_that_goes_on(self, vectors_of):
+        fake, watched = FakeOpenAI(), []
+
+        async def use(base_url):
+            async with vv.AsyncEmbedder(SMALL, api_key="sk-x", base_url=base_url) as embedder:
+                vectors = await embedder.embed(["ant"])
+                client = embedder._client
+                watched.extend(map(weakref.ref, [embedder, client, client.lane(), client.door()]))
+                watched.append(weakref.ref(client.door()._client))
+            return vectors.tolist()
+
+        async def main(base_url):
+            vectors = await use(base_url)
+            gc.collect()
+            return vectors, [thing() for thing in watched]
+
+        with fake.serve() as base_url:
+            vectors, alive = anyio.run(main, base_url)
+
+        assert vectors == vectors_of(["ant"], 8)
+        assert alive == [None] * 5
+
+    def test_a_cache_that_fails_loses_no_answer(self, twin, server, vectors_of):
+        class Sick:
+            def get_many(self, keys):
+                raise OSError("gone")
+
+            set_many = discard = get_many
+
+        embedder = twin.embedder(SMALL, cache=Sick())
+        with pytest.warns(vv.VoxvecWarning, match="the cache Sick") as said:
+            vectors = embedder.embed(["ant", "bee"])
+
+        assert vectors.tolist() == vectors_of(["ant", "bee"], 8)
+        assert [warning.category for warning in said] == [vv.VoxvecWarning]
 
     def test_it_is_not_pickled(self, twin):
         import pickle  # noqa: PLC0415 -- nothing else here needs it

@@ -1,6 +1,7 @@
 """What a reply must be, before anybody sees a number of it; seen from outside, through both twins."""
 
 import base64
+import json
 import struct
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 
 import voxvec as vv
 from voxvec import EmbeddingModel, MemoryCache, ResponseError
+from voxvec.embedding.wire import largest_reply
 
 TEXTS = ["ant", "bee", "cat"]
 DIMS = 8
@@ -166,8 +168,51 @@ def test_usage_and_cost_are_the_servers(twin, server):
     assert str(vectors.cost) == "0.13"
 
 
+def test_a_reply_on_many_lines_is_as_good_as_one_on_one_line(twin, server):
+    # What is longest in JSON: 24 characters a number, four blanks a level, a line each.
+    rows = [[-1.2345678901234567e-100, *[1.2345678901234567e-12] * 1535]] * 200
+    texts = [f"text {n}" for n in range(200)]
+    reply = {
+        "object": "list",
+        "data": [{"object": "embedding", "index": n, "embedding": r} for n, r in enumerate(rows)],
+    }
+    body = json.dumps({**reply, "model": "x", "usage": {"prompt_tokens": 1}}, indent=4).encode()
+    server.script.append(raw(body))
+
+    vectors = twin.embedder("text-embedding-3-small").embed(texts)
+
+    assert vectors.shape == (200, 1536)
+    assert vectors.usage.requests == 1
+    assert 0.5 < len(body) / largest_reply(200, 1536) < 1
+
+
+@pytest.mark.parametrize("dims", [1, 512, 4096, None])
+def test_no_layout_of_honest_numbers_is_too_large(dims):
+    row = [-1.7976931348623157e308] * (dims or 8192)
+    body = json.dumps({"data": [{"object": "embedding", "index": 2047, "embedding": row}] * 30}, indent=4)
+
+    assert len(body) < largest_reply(30, dims)
+
+
 class TestAServerNobodyKnows:
     MODEL = EmbeddingModel(name="tiny", max_items=2)
+
+    def test_it_is_asked_for_the_dims_wanted_and_its_answer_is_taken(self, twin, server, vectors_of):
+        vectors = twin.embedder(self.MODEL, dimensions=4).embed(["ant"])
+
+        assert [body["dimensions"] for body in server.asked] == [4]
+        assert vectors.tolist() == vectors_of(["ant"], 4, model="tiny")
+
+    def test_it_is_asked_for_no_dims_where_none_are_wanted(self, twin, server):
+        twin.embedder(self.MODEL).embed(["ant"])
+
+        assert "dimensions" not in server.asked[0]
+
+    def test_dims_that_can_be_neither_asked_for_nor_cut_are_refused_before_anything_is_sent(self, twin, server):
+        with pytest.raises(vv.ConfigError, match=r"tiny gives 8 dimensions, not 4 .*nothing was sent") as caught:
+            twin.embedder(self.MODEL.replace(native_dims=8, dims_parameter=None), dimensions=4)
+
+        assert (caught.value.billed, server.asked) == ("no", [])
 
     def test_garbled_base64_makes_it_ask_for_numbers_and_remember(self, twin, server, vectors_of):
         embedder = twin.embedder(self.MODEL)

@@ -170,7 +170,7 @@ class TestFiles:
         assert Embeddings.load(path).array.tobytes() == array.tobytes()
 
     def test_all_that_is_known_about_them_comes_back(self, tmp_path):
-        path = tmp_path / "vectors"  # no suffix is added
+        path = tmp_path / "vectors.npz"  # no suffix is added
         FULL.save(path)
 
         loaded = Embeddings.load(str(path))
@@ -274,3 +274,10 @@ class TestPickle:
         pickle.dump(vectors, file)
 
         assert list(pickle.loads(file.getvalue()).failed) == [1]  # noqa: S301 -- made here
+
+
+def test_another_suffix_is_refused(tmp_path):
+    with pytest.raises(vv.ConfigError, match=r"saved as \.npz"):
+        vv.Embeddings(array=np.eye(2), model="m").save(tmp_path / "vectors.csv")
+
+    assert list(tmp_path.iterdir()) == []

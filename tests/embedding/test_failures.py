@@ -202,7 +202,7 @@ class TestWhatAnErrorKnows:
 
 class TestKeep:
     def test_goes_on_and_says_what_failed(self, twin, server, vectors_of):
-        server.script.extend([None, says(400), None])
+        server.script.extend([None, says(501), None])
 
         vectors = twin.embedder(SMALL, workers=1).embed([*TEXTS[:4], "", *TEXTS[4:]], on_error="keep")
 
@@ -222,7 +222,7 @@ class TestKeep:
 
     def test_a_text_of_which_one_part_failed_has_failed(self, twin, server):
         model = SMALL.replace(max_tokens=6, tokenizer=None, max_items=1)
-        server.script.extend([None, says(400)])
+        server.script.extend([None, says(501)])
 
         vectors = twin.embedder(model, workers=1, on_long="chunk").embed(["abcdefgh", "ab"], on_error="keep")
 
@@ -291,3 +291,14 @@ class TestTheKeyIsASecret:
 
         assert server.headers[0]["authorization"] == f"Bearer {self.KEY}"
         assert not [text for text in seen if self.KEY in text]
+
+
+def test_a_deadline_does_not_hide_what_went_wrong_before(twin, server):
+    server.script.extend([says(500, message="the disk is full")] * 9)
+    embedder = twin.embedder(SMALL, deadline=0.5, pace=vv.Pace(requests=60), retry=vv.Retry(first=0.001))
+
+    with pytest.raises(vv.ServerError, match=r"the disk is full.*deadline= of the call comes first") as caught:
+        embedder.embed(["ant"])
+
+    assert caught.value.billed == "maybe"
+    assert caught.value.attempts == len(server.asked)

@@ -7,23 +7,23 @@ from concurrent.futures import CancelledError
 import pytest
 
 import voxvec as vv
-from voxvec import MemoryCache
+from voxvec import MemoryCache, _run
 from voxvec.testing import FakeOpenAI
 
 SMALL = vv.models.find("text-embedding-3-small", dims=8).replace(max_items=2)
 
 
 class Held(FakeOpenAI):
-    """A server that answers when it is let; the first ``faults`` answers are refusals."""
+    """A server that answers when it is let; the first ``faults`` answers are errors."""
 
     def __init__(self):
         super().__init__(mutate=self.hold)
-        self.let, self.faults = threading.Event(), 0
+        self.let, self.faults, self.status = threading.Event(), 0, 500
 
     def hold(self, _, reply):
         assert self.let.wait(20)
         self.faults -= 1
-        return type(reply)(400, {}, b"no") if self.faults >= 0 else reply
+        return type(reply)(self.status, {}, b"no") if self.faults >= 0 else reply
 
 
 class Watched(MemoryCache):
@@ -51,7 +51,7 @@ def share(twin, server, together, until):
 
     def run(texts, others):
         cache = Watched()
-        embedder = twin.embedder(SMALL, client=twin.client(server), cache=cache)
+        embedder = twin.embedder(SMALL, client=twin.client(server), cache=cache, retry=vv.Retry(attempts=1))
 
         def second():
             until(lambda: server.asked)
@@ -91,7 +91,7 @@ def test_when_the_owner_fails_the_other_buys_for_itself(share, server, vectors_o
 
     first, second, looked = share(["ant", "bee"], ["bee", "ant"])
 
-    assert isinstance(first, vv.RefusedError)
+    assert isinstance(first, vv.ServerError)
     assert second.tolist() == vectors_of(["bee", "ant"], 8)
     assert looked == [2, 0, 2]
 
@@ -101,9 +101,21 @@ def test_when_both_fail_both_are_told(share, server):
 
     first, second, _ = share(["ant", "bee"], ["bee", "ant"])
 
+    assert isinstance(first, vv.ServerError)
+    assert isinstance(second, vv.ServerError)
+    assert first is not second
+
+
+def test_what_is_refused_for_good_is_not_asked_a_second_time(share, server):
+    server.faults, server.status = 1, 400
+
+    first, second, _ = share(["ant", "bee"], ["bee", "bee"])
+
     assert isinstance(first, vv.RefusedError)
     assert isinstance(second, vv.RefusedError)
-    assert first is not second
+    assert (first.positions, second.positions) == ((0, 1), (0, 1))
+    assert second is not first
+    assert len(server.requests) == 1
 
 
 def test_a_deadline_bounds_the_wait_for_another_call(twin, server, until, together):
@@ -164,3 +176,52 @@ def test_a_crowd_buys_each_text_once(twin, server, together, vectors_of):
     assert [vectors.tolist() for vectors in results] == [vectors_of(wish, 8) for wish in wishes]
     assert server.paid_again == 0
     assert server.peak <= 4
+
+
+def test_after_ctrl_c_the_same_call_waits_for_what_is_on_its_way_instead_of_buying_it_again(clock, until, monkeypatch):
+    server = Held()
+    embedder = vv.Embedder(SMALL, client=server.client(), cache=MemoryCache())
+    texts = [f"text {number}" for number in range(8)]
+    real, pressed = _run.in_thread, []
+
+    class Interrupted:
+        """What the caller waits for when Ctrl-C is pressed."""
+
+        def result(self):
+            until(lambda: len(server.requests) == 4)
+            pressed.append(True)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_run, "in_thread", lambda crew: real(crew) and Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        embedder.embed(texts)
+    monkeypatch.setattr(_run, "in_thread", real)
+    threading.Timer(0.05, server.let.set).start()
+
+    vectors = embedder.embed(texts)
+
+    assert pressed
+    assert vectors.cached == 8
+    assert server.paid_again == 0
+    assert server.billed == 8
+
+
+def test_requests_of_parts_that_were_stopped_are_counted(twin, server, clock):
+    server.let.set()
+    seen = []
+
+    def spoil(request, reply):
+        text = request.json()["input"][0]
+        seen.append(text)
+        if text == "broken":
+            return type(reply)(500, {}, b"no")
+        until_broken = [each for each in seen if each == "broken"]
+        return type(reply)(501, {}, b"never") if until_broken else reply
+
+    server.mutate = spoil
+    embedder = twin.embedder(SMALL.replace(max_items=1), client=twin.client(server), workers=2)
+
+    with pytest.raises(vv.VoxvecError) as caught:
+        embedder.embed(["broken", "refused", "never sent"])
+
+    assert caught.value.partial.usage.requests == len(server.requests)

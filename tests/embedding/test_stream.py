@@ -1,12 +1,14 @@
 """Embedding without end: order, bounded look-ahead, and an end when nobody listens any more; both twins."""
 
 import itertools
+import threading
 
 import httpx
 import pytest
 
 import voxvec as vv
 from voxvec import MemoryCache
+from voxvec.testing import FakeOpenAI
 
 SMALL = vv.models.find("text-embedding-3-small", dims=8).replace(max_items=4)
 
@@ -141,3 +143,44 @@ def test_the_async_twin_takes_async_iterables(twin, server, vectors_of, n, sizes
 
     assert [len(part) for part in parts] == sizes
     assert [row for part in parts for row in part.tolist()] == vectors_of(source.texts, 8)
+
+
+def test_leaving_early_stops_requests_that_wait_for_their_turn(until):
+    fake = FakeOpenAI()
+    embedder = vv.Embedder(SMALL, client=fake.client(), workers=8, pace=vv.Pace(requests=0.001))  # one, then none
+
+    stream = embedder.stream(f"text {n}" for n in range(64))
+    next(stream)
+    stream.close()
+
+    crew = [thread for thread in threading.enumerate() if thread.name == "voxvec"]
+    until(lambda: not any(thread.is_alive() for thread in crew))
+    assert fake.asked == 1
+
+
+def test_parts_keep_to_the_models_tokens_too(twin, server):
+    model = SMALL.replace(max_items=100, max_request_tokens=64, tokenizer=None)
+
+    parts = list(twin.embedder(model).stream(["x" * 20] * 10))
+
+    assert all(sum(map(len, body["input"])) <= 64 for body in server.asked)
+    assert sum(map(len, parts)) == 10
+    assert max(map(len, parts)) < 10
+
+
+def test_an_error_in_a_stream_names_the_text_by_its_place_in_the_stream(twin, server):
+    texts = [f"text {n}" for n in range(9)]
+    texts[6] = ""
+
+    with pytest.raises(vv.InputError, match=r"text 6 is empty") as caught:
+        list(twin.embedder(SMALL).stream(texts))
+
+    assert caught.value.positions == (6,)
+    assert "on_error" not in str(caught.value)
+
+
+def test_a_text_alone_is_not_told_of_choices_it_does_not_have(twin, server):
+    with pytest.raises(vv.InputError, match="text 0 is empty") as caught:
+        twin.embedder(SMALL).embed_one("")
+
+    assert "on_error" not in str(caught.value)

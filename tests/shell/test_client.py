@@ -1,8 +1,11 @@
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
 import threading
+import warnings
 
 import anyio
 import openai
@@ -10,7 +13,9 @@ import pytest
 
 from voxvec._client import AsyncClient, Client, Setup
 from voxvec._threads import in_thread
-from voxvec.errors import ConfigError
+from voxvec.caches.memory import MemoryCache
+from voxvec.caches.sqlite import SqliteCache
+from voxvec.errors import CacheError, ConfigError, VoxvecWarning
 from voxvec.policy import Pace, Retry
 
 KEY = "sk-canary-of-the-client-012345"
@@ -66,6 +71,113 @@ def test_a_cache_that_was_not_asked_for_knows_nothing(cls):
     assert cache.get_many([b"a"]) == {}
 
 
+class Counted(MemoryCache):
+    """A user's cache that knows how many rows it has, and so is false while it has none."""
+
+    def __len__(self):
+        return self.stats().rows
+
+
+class Sick:
+    """A user's cache of which nothing works."""
+
+    def __init__(self, failure):
+        self.failure = failure
+
+    def get_many(self, keys):
+        raise self.failure
+
+    def set_many(self, rows):
+        raise self.failure
+
+    def discard(self, keys):
+        raise self.failure
+
+
+class Forgetful(Sick):
+    """A user's cache that forgot to return something."""
+
+    def get_many(self, keys):
+        return None
+
+
+@pytest.mark.parametrize("cls", [Client, AsyncClient])
+def test_an_empty_cache_is_a_cache(cls):
+    given = Counted()
+    assert not given
+
+    cache = cls(None, setup(cache=given)).cache
+    cache.set_many({b"a" * 32: b"row"})
+
+    assert len(given) == 1
+    assert cache.get_many([b"a" * 32]) == {b"a" * 32: b"row"}
+    cache.discard([b"a" * 32])
+    assert not given
+
+
+@pytest.mark.parametrize("cls", [Client, AsyncClient])
+def test_a_sick_cache_costs_its_rows_and_one_warning_that_shows_no_values(cls):
+    cache = cls(None, setup(cache=Sick(OSError("redis://:hunter2@host is gone")))).cache
+
+    with pytest.warns(VoxvecWarning, match="the cache Sick gave no rows: it raised OSError") as said:
+        assert cache.get_many([b"a"]) == {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cache.set_many({b"a": b"row"})
+        cache.discard([b"a"])
+        assert cache.get_many([b"a"]) == {}
+
+    assert "hunter2" not in str(said[0].message)
+
+
+@pytest.mark.parametrize(("method", "asked"), [("set_many", {b"a": b"row"}), ("discard", [b"a"])])
+def test_a_cache_that_cannot_be_written_says_so_once_too(method, asked):
+    cache = Client(None, setup(cache=Sick(ValueError()))).cache
+
+    with pytest.warns(VoxvecWarning, match="it raised ValueError"):
+        getattr(cache, method)(asked)
+
+
+def test_a_cache_that_gives_no_mapping_knows_nothing():
+    cache = Client(None, setup(cache=Forgetful(None))).cache
+
+    with pytest.warns(VoxvecWarning, match="it raised TypeError"):
+        assert cache.get_many([b"a"]) == {}
+
+
+def test_a_cache_that_is_misconfigured_says_so_itself():
+    failure = CacheError("somebody else's file")
+    cache = Client(None, setup(cache=Sick(failure))).cache
+
+    with pytest.raises(CacheError) as caught:
+        cache.set_many({})
+    assert caught.value is failure
+
+
+@pytest.mark.parametrize("cls", [Client, AsyncClient])
+def test_a_cache_that_was_opened_here_is_closed_here_and_one_that_was_passed_in_is_not(cls, tmp_path, monkeypatch):
+    closed = []
+    monkeypatch.setattr(SqliteCache, "close", lambda self: closed.append(self.path.name))
+
+    for cache in (str(tmp_path / "text.db"), tmp_path / "path.db", SqliteCache(tmp_path / "users.db"), None):
+        client = cls(None, setup(cache=cache))
+        if cls is Client:
+            client.close()
+        else:
+            anyio.run(client.close)
+
+    assert closed == ["text.db", "path.db"]
+
+
+def test_the_key_is_not_shown_by_the_settings_and_does_not_leave_the_process():
+    given = setup(api_key=KEY)
+
+    assert KEY not in repr(given)
+    for leave in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="holds the key and cannot be pickled"):
+            leave(given)
+
+
 @pytest.mark.parametrize(
     ("cls", "right", "wrong"),
     [(Client, openai.OpenAI, openai.AsyncOpenAI), (AsyncClient, openai.AsyncOpenAI, openai.OpenAI)],
@@ -113,10 +225,11 @@ def test_a_client_that_another_process_has_used_is_not_shared_with_it():
     with openai.OpenAI(api_key=KEY) as given:
         client = Client(given, setup())
         client.door()
-        client._pid = -1  # as a child finds it
+        client._pid = client._sender = -1  # as a child finds it
 
+        assert client.lane() is not None  # what is cached can still be looked up
         with pytest.raises(ConfigError, match=r"before the fork.*Nothing was sent"):
-            client.lane()
+            client.door()
 
 
 def test_a_lane_gets_its_workers():
@@ -204,12 +317,13 @@ FORKING = """
     manners = dict(timeout=1, cache=None, retry=Retry(), pace=Pace(), deadline=None, workers=2)
     ours = Client(None, Setup(api_key="sk-own-1234567890", base_url=None, **manners))
     given = openai.OpenAI(api_key="sk-given-1234567890")
-    used, unused = (Client(given, Setup(api_key=None, base_url=None, **manners)) for _ in range(2))
+    used, unused, looked_up = (Client(given, Setup(api_key=None, base_url=None, **manners)) for _ in range(3))
     def opened(client):
         return client.door(), client.lane()
 
     door, lane = opened(ours)
     used.door()
+    looked_up.lane()
 
     # Another thread holds every lock of the client at the moment of the fork.
     held, go_on = threading.Event(), threading.Event()
@@ -227,6 +341,7 @@ FORKING = """
         assert opened(ours) == (child_door, child_lane)
         assert child_door._client._client is not door._client._client
         unused.door()
+        looked_up.door()
         try:
             used.door()
         except ConfigError as error:
@@ -251,3 +366,21 @@ def test_after_a_fork_the_child_has_its_own_connections_and_the_parent_keeps_its
     )
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"retry": None}, "retry must be a Retry, not None"),
+        ({"retry": 3}, "retry must be a Retry, not 3"),
+        ({"pace": 5}, "pace must be a Pace, not 5"),
+        ({"workers": "a"}, "workers must be a whole number, not 'a'"),
+        ({"workers": True}, "workers must be a whole number, not True"),
+        ({"timeout": "x"}, "timeout must be a number of seconds or None, not 'x'"),
+        ({"base_url": 5}, "base_url must be a text or None, not 5"),
+        ({"api_key": 12345678}, "api_key must be a text or None, not int"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_named(wrong, words):
+    with pytest.raises(ConfigError, match=f"^{words}$"):
+        setup(**wrong)

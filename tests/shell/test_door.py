@@ -4,10 +4,12 @@ import pickle
 import re
 import socket
 import threading
+import time
 import tracemalloc
 import types
 import zlib
 from contextlib import suppress
+from contextvars import ContextVar
 
 import anyio
 import httpx
@@ -16,6 +18,7 @@ import openai
 import pytest
 
 from voxvec._door import AsyncDoor, Door, Request, new_async_client, new_client, origin_of
+from voxvec._threads import in_thread
 from voxvec.errors import (
     AuthError,
     ConfigError,
@@ -157,10 +160,23 @@ def silence(connection, wire):
     wire.over.wait(5)
 
 
-def trickle(connection, wire):
-    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+def stall(connection, wire):
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n12345")
+    wire.over.wait(5)
+
+
+def trickle(connection, wire, head=b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n"):
+    connection.sendall(head)
     while not wire.over.wait(0.01):
         connection.sendall(b"12345")
+
+
+def trickle_of_headers(connection, wire):
+    trickle(connection, wire, b"HTTP/1.1 200 OK\r\nx-long: ")
+
+
+def trickle_of_a_refusal(connection, wire):
+    trickle(connection, wire, b"HTTP/1.1 500 No\r\ncontent-length: 1000000\r\n\r\n")
 
 
 # --- a good answer
@@ -317,13 +333,68 @@ def test_a_server_that_is_not_there_cost_nothing(twin):
     assert "Nothing was sent" in str(error)
 
 
-@pytest.mark.parametrize("scene", [silence, trickle])
+@pytest.mark.parametrize("scene", [silence, stall, trickle, trickle_of_headers, trickle_of_a_refusal])
 def test_an_answer_that_is_not_complete_in_time_is_late_however_busy_the_line(twin, wire, scene):
-    error = failing(twin, wire(scene).url, timeout=0.15)
+    asked = client(twin, wire(scene).url)
 
-    assert type(error) is ServiceTimeoutError
-    assert (error.kind, error.billed) == ("late", "maybe")
-    assert "within 0.15 s" in str(error)
+    start = time.monotonic()
+    with pytest.raises(ServiceTimeoutError) as caught:
+        twin.send(asked, timeout=0.3)
+    took = time.monotonic() - start
+
+    assert 0.3 <= took < 2 * 0.3
+    assert (caught.value.kind, caught.value.billed) == ("late", "maybe")
+    assert "within 0.3 s" in str(caught.value)
+
+
+def test_the_connection_of_a_late_answer_is_closed_though_the_server_goes_on(twin, wire):
+    server = wire(trickle)
+    failing(twin, server.url, timeout=0.1)
+
+    server.threads[-1].join(5)  # it ends when it can no longer send
+
+    assert not server.threads[-1].is_alive()
+
+
+def test_an_interrupted_wait_leaves_no_connection_behind(monkeypatch, wire):
+    server, reading = wire(trickle), threading.Event()
+
+    class Interrupted:
+        """A wait that Ctrl-C ends once the answer has begun."""
+
+        def __init__(self, work, *args):
+            self.attempt = in_thread(work, *args)
+
+        def result(self, timeout):
+            assert reading.wait(5)
+            raise KeyboardInterrupt
+
+    def started(response):
+        reading.set()
+
+    monkeypatch.setattr("voxvec._door.in_thread", Interrupted)
+    with httpx2.Client(event_hooks={"response": [started]}) as given, pytest.raises(KeyboardInterrupt):
+        Door(openai.OpenAI(api_key=KEY, base_url=server.url, http_client=given), own=False).send(ASK)
+    server.threads[-1].join(5)
+
+    assert not server.threads[-1].is_alive()
+
+
+def test_hooks_see_the_context_of_the_caller(twin, httpx2_mock):
+    httpx2_mock.post(f"{URL}/embeddings").respond(200, content=b"{}")
+    tenant, seen = ContextVar("tenant"), []
+
+    def hook(request):
+        seen.append(tenant.get())
+
+    async def ahook(request):
+        hook(request)
+
+    hooks = {"request": [ahook if isinstance(twin, Async) else hook]}
+    tenant.set("birds")
+    twin.send(client(twin, http_client=twin.http_client(event_hooks=hooks)))
+
+    assert seen == ["birds"]
 
 
 def test_the_time_of_a_request_counts_if_it_is_shorter_than_what_is_left_of_the_call(twin, wire):

@@ -85,6 +85,23 @@ def test_an_error_carries_what_the_server_said_as_plain_fields():
     )
 
 
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (400, "Sending it again would not help"),
+        (401, "Check the key (api_key, or OPENAI_API_KEY in the environment)"),
+        (403, "The key may not do this: check its project and the region"),
+        (404, "Check the model's name and the base URL"),
+    ],
+)
+def test_a_refusal_says_what_to_look_at_and_that_it_cost_nothing(status, advice):
+    assert str(from_status(answer(status, "No"))) == f"the server answered {status}: No. {advice}. It was not billed"
+
+
+def test_a_spent_quota_is_a_matter_of_the_account_whatever_the_status():
+    assert "billing page" in str(from_status(answer(403, {"message": "No", "code": "insufficient_quota"})))
+
+
 @pytest.mark.parametrize(("value", "means"), [("true", True), ("false", False), ("maybe", None), ("", None)])
 def test_what_the_server_says_about_retrying_is_read(value, means):
     assert from_status(answer(500, x_should_retry=value)).should_retry is means

@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 import anyio
 import pytest
 
-from voxvec._run import AsyncLane, Call, Clock, Lane, _StoppedError
+from voxvec._run import AsyncLane, Call, Clock, Lane, StoppedError
 from voxvec._threads import PerLoop, aside, in_order, in_rounds, in_thread
 from voxvec.errors import (
     AuthError,
@@ -53,18 +53,34 @@ class VirtualClock(Clock):
         self._pass(start, seconds)
 
 
+def verdict(fail, skipped):
+    """The lane's question "what instead?" put to a test's "go on?"; parts that were stopped are noted by themselves."""
+
+    def instead(item, error):
+        if isinstance(error, StoppedError):
+            skipped.append(error)
+            return None
+        return [] if fail(item, error) else None
+
+    return instead
+
+
 class Threads:
     """A `Lane` and how to use it from a test."""
 
     def __init__(self, retry=Retry(), pace=Pace(), workers=4):  # noqa: B008 -- frozen
-        self.clock = VirtualClock()
+        self.clock, self.skipped = VirtualClock(), []
         self.lane = Lane(retry, pace, workers, self.clock)
 
     def ask(self, call, send, **more):
         return self.lane.ask(call, send, **more)
 
     def send_all(self, call, items, send, take, fail):
-        self.lane.send_all(call, items, lambda item: self.lane.ask(call, lambda left: send(item)).value, take, fail)
+        def work(item):
+            return self.lane.ask(call, lambda left: send(item)).value
+
+        fail = verdict(fail, self.skipped)
+        self.lane.send_all(call, list(items), work, take=take, fail=fail, begin=lambda item: None)
 
     def wait_for(self, call, claim):
         return self.lane.wait_for(call, claim)
@@ -74,7 +90,7 @@ class Tasks:
     """The same for an `AsyncLane`."""
 
     def __init__(self, retry=Retry(), pace=Pace(), workers=4):  # noqa: B008 -- frozen
-        self.clock = VirtualClock()
+        self.clock, self.skipped = VirtualClock(), []
         self.lane = AsyncLane(retry, pace, workers, self.clock)
 
     def ask(self, call, send, **more):
@@ -100,7 +116,7 @@ class Tasks:
             take(item, result)
 
         async def main():
-            await self.lane.send_all(call, items, work, atake, fail)
+            await self.lane.send_all(call, list(items), work, take=atake, fail=verdict(fail, self.skipped))
 
         anyio.run(main)
 
@@ -244,7 +260,7 @@ def test_a_time_out_at_the_gate_remembers_what_earlier_tries_may_have_cost(twin)
     side = twin()
     side.lane._gate._draw = lambda low, high: high  # the gate closes for a little longer than was asked
 
-    with pytest.raises(ServiceTimeoutError) as caught:
+    with pytest.raises(RateLimitError, match=r"too fast.*deadline= of the call comes first") as caught:
         side.ask(side.lane.call(8.5), script(NetworkError("cut", kind="broken", billed="maybe"), throttled(8.0)))
 
     assert (caught.value.billed, caught.value.attempts) == ("maybe", 2)
@@ -287,7 +303,7 @@ def test_a_flaky_start_gives_the_purse_back(twin):
 def test_a_stopped_call_sends_nothing(twin):
     side, send = twin(), script()
 
-    with pytest.raises(_StoppedError):
+    with pytest.raises(StoppedError):
         side.ask(Call(stopped=True), send)
     assert send.left_of == []
 
@@ -438,13 +454,14 @@ def test_who_waits_is_released_when_another_part_fails_for_good(twin, reason):
 
     assert failed == ["fails"]
     assert sorted(sent) == ["fails", "waits"]
+    assert [(skipped.attempts, skipped.maybe_billed) for skipped in side.skipped] in ([(1, 0)], [])
     assert waiting.is_set()
     assert at_rest(side)
 
 
 def test_ctrl_c_keeps_what_is_on_its_way_and_sends_nothing_more(monkeypatch):
     side, call = Threads(workers=2), Call()
-    sent, taken, go = [], [], threading.Event()
+    sent, taken, begun, go = [], [], [], threading.Event()
     started, kept = threading.Semaphore(0), threading.Semaphore(0)
 
     def work(item):
@@ -467,13 +484,13 @@ def test_ctrl_c_keeps_what_is_on_its_way_and_sends_nothing_more(monkeypatch):
     crews = []
     monkeypatch.setattr("voxvec._run.in_thread", lambda crew: crews.append(in_thread(crew)) or Interrupted())
     with pytest.raises(KeyboardInterrupt):
-        side.lane.send_all(call, range(50), work, take, never)
+        side.lane.send_all(call, range(50), work, take=take, fail=never, begin=begun.append)
     go.set()
 
     assert all(kept.acquire(timeout=PATIENCE) for _ in range(2))
     for crew in crews:
         crew.result(PATIENCE)
-    assert sorted(sent) == sorted(taken) == [0, 1]
+    assert sorted(begun) == sorted(sent) == sorted(taken) == [0, 1]
 
 
 def test_context_variables_reach_the_crew():
@@ -569,7 +586,7 @@ def test_a_cancelled_call_is_cancelled_and_not_a_group_of_errors():
         async def take(item, result):
             raise AssertionError
 
-        task = asyncio.create_task(lane.send_all(Call(), range(9), work, take, never))
+        task = asyncio.create_task(lane.send_all(Call(), range(9), work, take=take, fail=never))
         await sending.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -594,7 +611,7 @@ def test_what_was_paid_for_is_taken_even_if_the_call_is_cancelled_meanwhile():
             await asyncio.sleep(0)
             taken.append(item)
 
-        task = asyncio.create_task(lane.send_all(Call(), [1], work, take, never))
+        task = asyncio.create_task(lane.send_all(Call(), [1], work, take=take, fail=never))
         await taking.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -766,10 +783,9 @@ def test_each_event_loop_gets_its_own():
     own = PerLoop(lambda: made.append(object()) or made[-1])
 
     async def main():
-        assert own.peek() is None
+        assert own.drop() is None
         first = own.get()
         assert own.get() is first
-        assert own.peek() is first
         return first
 
     assert anyio.run(main) is not anyio.run(main)

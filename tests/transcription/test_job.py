@@ -200,7 +200,6 @@ def test_what_is_no_transcript_is_an_error_and_leaves_the_job_open(body):
 
     assert caught.value.billed == "maybe"
     assert not asked.answered()
-    assert not asked.lasts()
 
 
 def test_text_without_times_is_one_estimated_segment_over_the_whole_recording():
@@ -225,13 +224,11 @@ def test_the_servers_own_length_goes_before_that_of_the_header():
     assert answered(body={"text": "a", "duration": 5.5})[0].result().duration == 5.5
 
 
-def test_silence_is_an_empty_transcript_with_a_warning_and_worth_no_place_in_a_cache():
-    asked, _ = answered(body={"text": "  "})
-    transcript = asked.result()
+def test_silence_is_an_empty_transcript_with_a_warning():
+    transcript = answered(body={"text": "  "})[0].result()
 
     assert (transcript.text, transcript.segments, transcript.complete) == ("", (), True)
     assert transcript.warnings == ("no speech was recognised",)
-    assert not asked.lasts()
 
 
 def test_times_of_the_server_are_taken_as_measured_and_bring_no_warning():
@@ -268,11 +265,10 @@ def tokens(output):
 
 
 @pytest.mark.parametrize(("output", "complete"), [(1949, True), (1950, False), (2000, False)])
-def test_a_text_as_long_as_answers_can_be_is_called_cut_off_and_not_kept(output, complete):
-    asked, _ = answered("gpt-4o-transcribe", tokens(output))
-    transcript = asked.result()
+def test_a_text_as_long_as_answers_can_be_is_called_cut_off(output, complete):
+    transcript = answered("gpt-4o-transcribe", tokens(output))[0].result()
 
-    assert (transcript.complete, asked.lasts()) == (complete, complete)
+    assert transcript.complete == complete
     assert any("cut off" in warning for warning in transcript.warnings) != complete
 
 
@@ -325,6 +321,17 @@ def test_a_row_gives_back_the_same_transcript_for_nothing(text, content_type):
     assert (second.text, second.segments, second.words) == (first.text, first.segments, first.words)
     assert (second.language, second.duration, second.complete) == (first.language, first.duration, first.complete)
     assert (second.cached, second.cost, second.usage.requests, second.usage.seconds) == (True, 0, 0, None)
+
+
+@pytest.mark.parametrize("body", [{"text": ""}, tokens(2000)], ids=["silent", "cut-off"])
+def test_an_answer_that_fell_short_is_kept_with_all_that_is_said_about_it(body):
+    bought, row = answered("gpt-4o-transcribe", body)
+    again = job("gpt-4o-transcribe")
+
+    assert again.fill(row) == []
+    first, second = bought.result(), again.result()
+    assert second.warnings == first.warnings != ()
+    assert (second.text, second.complete, second.cost) == (first.text, first.complete, 0)
 
 
 def test_plain_text_and_bytes_that_are_no_utf_8_survive_the_cache():

@@ -643,7 +643,7 @@ def test_another_key_finds_what_the_first_one_bought(twins, fake):
 
 
 @pytest.mark.parametrize("cut_off", [True, False], ids=["cut-off", "empty"])
-def test_an_answer_that_asking_again_may_better_is_not_kept(twins, server, cut_off):
+def test_an_answer_that_fell_short_is_paid_for_once_and_its_warnings_stay(twins, server, cut_off):
     usage = {"type": "tokens", "input_tokens": 10, "output_tokens": 2000, "input_token_details": {}}
     server.side_effect = lambda request: hello(usage=usage) if cut_off else httpx.Response(200, json={"text": ""})
     cache = MemoryCache()
@@ -653,8 +653,9 @@ def test_an_answer_that_asking_again_may_better_is_not_kept(twins, server, cut_o
 
     assert transcript.complete != cut_off
     assert ("cut off" if cut_off else "no speech") in transcript.warnings[-1]
-    assert not transcriber.transcribe(wav()).cached
-    assert (server.call_count, cache.stats().rows) == (2, 0)
+    again = transcriber.transcribe(wav())
+    assert (again.text, again.warnings, again.complete) == (transcript.text, transcript.warnings, transcript.complete)
+    assert (again.cached, again.cost, server.call_count, cache.stats().rows) == (True, 0, 1, 1)
 
 
 @pytest.mark.parametrize(

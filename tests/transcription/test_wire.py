@@ -40,10 +40,9 @@ def test_json_of_gpt_transcribe_has_text_language_and_seconds():
     assert parsed.duration is None
 
 
-def test_json_of_gpt_4o_transcribe_has_tokens_and_logprobs():
+def test_json_of_gpt_4o_transcribe_has_tokens():
     parsed = read(
         text="Hi",
-        logprobs=[{"token": "Hi", "logprob": -0.25, "bytes": [72, 105]}, {"token": "x", "logprob": None}],
         usage={
             "type": "tokens",
             "input_tokens": 14,
@@ -54,7 +53,6 @@ def test_json_of_gpt_4o_transcribe_has_tokens_and_logprobs():
     )
 
     assert parsed.usage == Usage(input_tokens=14, output_tokens=45, audio_tokens=10, text_tokens=4, requests=1)
-    assert parsed.logprobs == (("Hi", -0.25),)
 
 
 def test_verbose_json_nests_words_into_the_segments_they_fall_in():
@@ -340,7 +338,6 @@ replies = st.fixed_dictionaries(
         ),
         "words": st.none() | spans,
         "usage": st.dictionaries(st.sampled_from(["seconds", "input_tokens", "output_tokens"]), numbers),
-        "logprobs": spans,
     },
 )
 values = st.recursive(numbers | st.booleans(), lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=20)

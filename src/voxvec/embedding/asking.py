@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import islice
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
-from voxvec import models
+from voxvec import models, tokens
+from voxvec._run import StoppedError
 from voxvec.embedding.settings import OnLong, Settings
-from voxvec.errors import ConfigError, InputError, RefusedError, ResponseError, VoxvecError
+from voxvec.errors import (
+    AuthError,
+    ConfigError,
+    InputError,
+    QuotaError,
+    RefusedError,
+    ResponseError,
+    VoxvecError,
+)
 from voxvec.models import EmbeddingModel
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Sequence
 
     from voxvec._door import Reply, Request
+    from voxvec._flights import Claim
+    from voxvec._run import Call
     from voxvec.embedding.job import EmbeddingJob
     from voxvec.embedding.packing import Batch
     from voxvec.embedding.wire import Decoded
     from voxvec.models import EmbeddingModelName, InputType
 
-__all__ = ["Asking", "OnError", "Texts", "moved"]
+__all__ = ["Asking", "OnError", "Room", "Texts", "common"]
 
 OnError: TypeAlias = Literal["raise", "keep"]
 
@@ -52,6 +63,8 @@ class Asking:
         known = models.find(model, kind="embedding") if isinstance(model, str) else model
         if not isinstance(known, EmbeddingModel):  # pyright: ignore[reportUnnecessaryIsInstance] -- untyped callers
             raise ConfigError(f"model must be the name of an embedding model or an EmbeddingModel, not {known!r:.80}")
+        if namespace is not None and not isinstance(namespace, str):  # pyright: ignore[reportUnnecessaryIsInstance] -- untyped callers
+            raise ConfigError(f"namespace must be a text or None, not {namespace!r:.80}")
         models.warn_if_deprecated(known)
         self._on_long: OnLong = on_long
         if on_long not in get_args(OnLong):
@@ -61,7 +74,15 @@ class Asking:
         self.floats = known.base64 is False
 
     def job(
-        self, texts: Texts, origin: str, dimensions: int | None, role: InputType | None, on_error: OnError
+        self,
+        texts: Texts,
+        origin: str,
+        dimensions: int | None,
+        role: InputType | None,
+        on_error: OnError,
+        *,
+        start: int = 0,
+        keepable: bool = True,
     ) -> EmbeddingJob:
         """What to do about these texts; refuses those that cannot be sent."""
         from voxvec.embedding.job import EmbeddingJob  # noqa: PLC0415 -- imports NumPy, and a client that is only made needs none
@@ -77,7 +98,7 @@ class Asking:
             input_type=role,
             on_long=self._on_long,
         )
-        return EmbeddingJob(texts, settings, keep=on_error == "keep")
+        return EmbeddingJob(texts, settings, keep=on_error == "keep", start=start, keepable=keepable)
 
     def request(self, job: EmbeddingJob, batch: Batch, timeout: float | None) -> Request:
         """The request for a batch."""
@@ -125,23 +146,58 @@ class Asking:
         self.floats = self.floats or refuses
         return refuses
 
-    def note(self, job: EmbeddingJob, failures: list[Exception], batch: Batch, error: Exception, *, keep: bool) -> bool:
-        """Note a failure; whether to go on with the rest."""
+    def note(
+        self, job: EmbeddingJob, failures: list[Exception], batch: Batch, error: Exception
+    ) -> Sequence[Batch] | None:
+        """Note a failure; what to send instead, perhaps nothing, or None to stop."""
+        if isinstance(error, StoppedError):
+            job.account(error.attempts, error.maybe_billed)
+            return None
+        parts = job.split(batch, error)
+        if parts:
+            return parts
         if isinstance(error, VoxvecError):
             job.fail(batch, error)
-            if keep:
-                return True
+            if job.keep and not _stops(error):
+                return []
         failures.append(error)
-        return False
+        return None
+
+    def settle(self, job: EmbeddingJob, call: Call, failures: list[Exception]) -> None:
+        """Raise what stopped the call; if failures are to be kept, note it for everything that was not tried."""
+        if not failures:
+            if call.stopped:
+                raise StoppedError
+            return
+        # Of several failures, one of a request that was really made says most.
+        first = next((error for error in failures if getattr(error, "attempts", 1)), failures[0])
+        if not job.keep or not isinstance(first, VoxvecError):
+            raise first
+        job.give_up(dict.fromkeys(job.open(), first))
+
+    def inherit(self, job: EmbeddingJob, claim: Claim) -> None:
+        """Take over what another call was refused for good instead of asking for it again."""
+        error = job.inherit(claim.errors())
+        if error is not None:
+            raise error
 
     def windows(self, texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         """Parts of one request's size, each with the position of its first text."""
         if isinstance(texts, str):
             raise InputError("stream() takes many texts; for one, use embed_one(text). Nothing was sent")
-        source, start = iter(texts), 0
-        while window := list(islice(source, self.model.max_items)):
+        start, window, room = 0, list[str](), self.room()
+        for text in texts:
+            if window and room.is_full(window, text):
+                yield start, window
+                start, window, room = start + len(window), [], self.room()
+            window.append(text)
+            room.add(text)
+        if window:
             yield start, window
-            start += len(window)
+
+    def room(self) -> Room:
+        """An empty request."""
+        return Room(self.model.max_items, self.model.max_request_tokens or math.inf, self.model.tokenizer)
 
     def one(self, text: str) -> list[str]:
         """A single text, as many."""
@@ -153,11 +209,32 @@ class Asking:
         return [text]
 
 
-@contextmanager
-def moved(start: int) -> Generator[None]:
-    """Whatever is raised inside has positions that count from the first text of a stream."""
-    try:
-        yield
-    except VoxvecError as error:
-        error.positions = tuple(position + start for position in error.positions)
-        raise
+def _stops(error: VoxvecError) -> bool:
+    """Whether all other requests would end the same way."""
+    kind, status = getattr(error, "kind", None), getattr(error, "status", None)
+    return kind in {"quota", "breaker"} or isinstance(error, AuthError) or status == HTTPStatus.NOT_FOUND
+
+
+def common(error: Exception) -> VoxvecError | None:
+    """The error, if whoever asks the same would be told the same."""
+    return error if isinstance(error, RefusedError | AuthError | QuotaError) else None
+
+
+class Room:
+    """How much still fits into a request, by the bound; what is no text is somebody else's business."""
+
+    def __init__(self, items: int, tokens: float, tokenizer: str | None) -> None:
+        self._items, self._tokens, self._tokenizer = items, tokens, tokenizer
+        self._used = 0
+
+    def is_full(self, window: Sequence[str], text: str) -> bool:
+        """Whether the text would be too much."""
+        return len(window) >= self._items or self._used + self._size(text) > self._tokens
+
+    def add(self, text: str) -> None:
+        """Count a text."""
+        self._used += self._size(text)
+
+    def _size(self, text: object) -> int:
+        raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b""
+        return tokens.bound(self._tokenizer, len(raw))

@@ -6,7 +6,8 @@ Both are thin. What to ask and what an answer means is decided in `voxvec.embedd
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Self
 from voxvec._client import AsyncClient, Client, Setup
 from voxvec._progress import Progress, Tell, reporter
 from voxvec._threads import aside, in_order, in_rounds
-from voxvec.embedding.asking import Asking, OnError, Texts, moved
-from voxvec.errors import RefusedError, VoxvecError
+from voxvec.embedding.asking import Asking, OnError, Texts, common
+from voxvec.embedding.texts import as_list
+from voxvec.errors import RefusedError, ResponseError, ServiceError, VoxvecError
 from voxvec.policy import Pace, Retry
 
 if TYPE_CHECKING:
@@ -153,34 +155,32 @@ class Embedder(_Base):
             ResponseError: An answer broke the contract twice.
         """
         job = self._asking.job(texts, self._client.origin, dimensions, input_type, on_error)
-        return self._embed(job, keep=on_error == "keep", progress=progress)
+        return self._embed(job, progress=progress)
 
-    def _embed(
-        self, job: EmbeddingJob, *, patient: bool = False, keep: bool = False, progress: Progress = False
-    ) -> Embeddings:
+    def _embed(self, job: EmbeddingJob, *, call: Call | None = None, progress: Progress = False) -> Embeddings:
         try:
-            self._run(job, patient=patient, keep=keep, progress=progress)
+            self._run(job, call, progress)
         except VoxvecError as error:
             job.explain(error)
             raise
         return job.result()
 
-    def _run(self, job: EmbeddingJob, *, patient: bool, keep: bool, progress: Progress) -> None:
+    def _run(self, job: EmbeddingJob, call: Call | None, progress: Progress) -> None:
         tell = reporter(progress, len(job), "texts")
-        call: Call | None = None
         while names := job.open():
             lane = self._client.lane()
-            call = call or lane.call(self._client.setup.deadline, patient=patient)
+            call = call or lane.call(self._client.setup.deadline)
             with lane.claim(names, lot=job.reply_dims or 0) as claim:
                 found = self._client.cache.get_many(list(claim.mine))
                 self._client.cache.discard(job.fill(found))
                 lane.land(claim, {name: row for name, row in found.items() if job.knows(name)})
                 tell(job.done)
-                self._buy(job, claim, call, lane, keep=keep, tell=tell)
+                self._buy(job, claim, call, lane, tell=tell)
             job.fill(lane.wait_for(call, claim))
+            self._asking.inherit(job, claim)
             tell(job.done)
 
-    def _buy(self, job: EmbeddingJob, claim: Claim, call: Call, lane: Lane, *, keep: bool, tell: Tell) -> None:
+    def _buy(self, job: EmbeddingJob, claim: Claim, call: Call, lane: Lane, *, tell: Tell) -> None:
         batches = job.batches(claim.mine)
         if not batches:
             return
@@ -195,9 +195,17 @@ class Embedder(_Base):
             lane.land(claim, fresh)
             tell(job.done)
 
-        lane.send_all(call, batches, work, take, partial(self._asking.note, job, failures, keep=keep))
-        if failures:
-            raise failures[0]
+        def fail(batch: Batch, error: Exception) -> Sequence[Batch] | None:
+            instead = self._asking.note(job, failures, batch, error)
+            if not instead:
+                lane.land(claim, dict.fromkeys(batch.names), common(error))
+            return instead
+
+        def begin(batch: Batch) -> None:
+            claim.aloft.update(batch.names)
+
+        lane.send_all(call, batches, work, take=take, fail=fail, begin=begin)
+        self._asking.settle(job, call, failures)
 
     def _ask(self, job: EmbeddingJob, call: Call, way: tuple[Door, Lane], batch: Batch) -> Asked[Decoded]:
         door, lane = way
@@ -212,7 +220,11 @@ class Embedder(_Base):
         except RefusedError as error:
             if floats or not self._asking.wants_floats(error):
                 raise
-        asked = lane.ask(call, send, tokens=batch.tokens)
+        try:
+            asked = lane.ask(call, send, tokens=batch.tokens)
+        except (ServiceError, ResponseError) as error:
+            error.attempts += 1
+            raise
         return replace(asked, attempts=asked.attempts + 1)
 
     def embed_one(
@@ -228,7 +240,9 @@ class Embedder(_Base):
             ServiceError: The server failed for good.
             ResponseError: The answer broke the contract twice.
         """
-        return self.embed(self._asking.one(text), dimensions=dimensions, input_type=input_type)[0]
+        texts, origin = self._asking.one(text), self._client.origin
+        job = self._asking.job(texts, origin, dimensions, input_type, "raise", keepable=False)
+        return self._embed(job)[0]
 
     def plan(
         self, texts: Texts, *, dimensions: int | None = None, input_type: InputType | None = None
@@ -259,17 +273,24 @@ class Embedder(_Base):
             ServiceError: As in `embed`.
             ResponseError: As in `embed`.
         """
+        calls: deque[Call] = deque(maxlen=self._client.setup.workers)
 
         def part(window: tuple[int, list[str]]) -> Embeddings:
             start, texts = window
-            with moved(start):
-                job = self._asking.job(texts, self._client.origin, dimensions, input_type, "raise")
-                return self._embed(job, patient=True)
+            call = self._client.lane().call(self._client.setup.deadline, patient=True)
+            calls.append(call)
+            origin = self._client.origin
+            job = self._asking.job(texts, origin, dimensions, input_type, "raise", start=start, keepable=False)
+            return self._embed(job, call=call)
 
-        return in_order(self._asking.windows(texts), part, self._client.setup.workers)
+        try:
+            yield from in_order(self._asking.windows(texts), part, self._client.setup.workers)
+        finally:
+            for call in calls:
+                self._client.lane().stop(call)
 
     def close(self) -> None:
-        """Close the connections that are ours; a client that was passed in stays open."""
+        """Close the connections and the cache that are ours; what was passed in stays open."""
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -332,38 +353,40 @@ class AsyncEmbedder(_Base):
         progress: Progress = False,
     ) -> Embeddings:
         """Embed many texts; see `Embedder.embed`."""
-        job = self._asking.job(texts, self._client.origin, dimensions, input_type, on_error)
-        return await self._embed(job, keep=on_error == "keep", progress=progress)
+        job = await self._plan_job(texts, dimensions, input_type, on_error)
+        return await self._embed(job, progress=progress)
 
-    async def _embed(
-        self, job: EmbeddingJob, *, patient: bool = False, keep: bool = False, progress: Progress = False
-    ) -> Embeddings:
+    async def _plan_job(
+        self, texts: Texts, dimensions: int | None, role: InputType | None, on_error: OnError
+    ) -> EmbeddingJob:
+        # Read here, since a source may belong to this thread; measured aside, since a tokenizer takes its time.
+        return await aside(self._asking.job, as_list(texts), self._client.origin, dimensions, role, on_error)
+
+    async def _embed(self, job: EmbeddingJob, *, call: Call | None = None, progress: Progress = False) -> Embeddings:
         try:
-            await self._run(job, patient=patient, keep=keep, progress=progress)
+            await self._run(job, call, progress)
         except VoxvecError as error:
             job.explain(error)
             raise
         return job.result()
 
-    async def _run(self, job: EmbeddingJob, *, patient: bool, keep: bool, progress: Progress) -> None:
+    async def _run(self, job: EmbeddingJob, call: Call | None, progress: Progress) -> None:
         tell = reporter(progress, len(job), "texts")
-        call: Call | None = None
         while names := job.open():
             lane = self._client.lane()
-            call = call or lane.call(self._client.setup.deadline, patient=patient)
+            call = call or lane.call(self._client.setup.deadline)
             with lane.claim(names, lot=job.reply_dims or 0) as claim:
                 found = await aside(self._client.cache.get_many, list(claim.mine))
                 await aside(self._client.cache.discard, job.fill(found))
                 lane.land(claim, {name: row for name, row in found.items() if job.knows(name)})
                 tell(job.done)
-                await self._buy(job, claim, call, lane, keep=keep, tell=tell)
+                await self._buy(job, claim, call, lane, tell=tell)
             job.fill(await lane.wait_for(call, claim))
+            self._asking.inherit(job, claim)
             tell(job.done)
 
-    async def _buy(
-        self, job: EmbeddingJob, claim: Claim, call: Call, lane: AsyncLane, *, keep: bool, tell: Tell
-    ) -> None:
-        batches = job.batches(claim.mine)
+    async def _buy(self, job: EmbeddingJob, claim: Claim, call: Call, lane: AsyncLane, *, tell: Tell) -> None:
+        batches = await aside(job.batches, list(claim.mine))
         if not batches:
             return
         call.patient = call.patient or len(batches) > 1
@@ -377,9 +400,14 @@ class AsyncEmbedder(_Base):
             lane.land(claim, fresh)
             tell(job.done)
 
-        await lane.send_all(call, batches, work, take, partial(self._asking.note, job, failures, keep=keep))
-        if failures:
-            raise failures[0]
+        def fail(batch: Batch, error: Exception) -> Sequence[Batch] | None:
+            instead = self._asking.note(job, failures, batch, error)
+            if not instead:
+                lane.land(claim, dict.fromkeys(batch.names), common(error))
+            return instead
+
+        await lane.send_all(call, batches, work, take=take, fail=fail)
+        self._asking.settle(job, call, failures)
 
     async def _ask(
         self, job: EmbeddingJob, call: Call, way: tuple[AsyncDoor, AsyncLane], batch: Batch
@@ -396,23 +424,29 @@ class AsyncEmbedder(_Base):
         except RefusedError as error:
             if floats or not self._asking.wants_floats(error):
                 raise
-        asked = await lane.ask(call, send, tokens=batch.tokens)
+        try:
+            asked = await lane.ask(call, send, tokens=batch.tokens)
+        except (ServiceError, ResponseError) as error:
+            error.attempts += 1
+            raise
         return replace(asked, attempts=asked.attempts + 1)
 
     async def embed_one(
         self, text: str, *, dimensions: int | None = None, input_type: InputType | None = None
     ) -> npt.NDArray[np.float32]:
         """Embed one text; see `Embedder.embed_one`."""
-        return (await self.embed(self._asking.one(text), dimensions=dimensions, input_type=input_type))[0]
+        texts, origin = self._asking.one(text), self._client.origin
+        job = self._asking.job(texts, origin, dimensions, input_type, "raise", keepable=False)
+        return (await self._embed(job))[0]
 
     async def plan(
         self, texts: Texts, *, dimensions: int | None = None, input_type: InputType | None = None
     ) -> EmbeddingPlan:
         """What `embed` would do; see `Embedder.plan`."""
-        job = self._asking.job(texts, self._client.origin, dimensions, input_type, "keep")
+        job = await self._plan_job(texts, dimensions, input_type, "keep")
         found = await aside(self._client.cache.get_many, job.open())
         await aside(self._client.cache.discard, job.fill(found))
-        return job.plan()
+        return await aside(job.plan)
 
     def stream(
         self,
@@ -425,9 +459,10 @@ class AsyncEmbedder(_Base):
 
         async def part(window: tuple[int, list[str]]) -> Embeddings:
             start, texts = window
-            with moved(start):
-                job = self._asking.job(texts, self._client.origin, dimensions, input_type, "raise")
-                return await self._embed(job, patient=True)
+            call = self._client.lane().call(self._client.setup.deadline, patient=True)
+            origin = self._client.origin
+            job = self._asking.job(texts, origin, dimensions, input_type, "raise", start=start, keepable=False)
+            return await self._embed(job, call=call)
 
         return in_rounds(self._async_windows(texts), part, self._client.setup.workers)
 
@@ -436,13 +471,14 @@ class AsyncEmbedder(_Base):
             for part in self._asking.windows(texts):
                 yield part
             return
-        start = 0
+        start, room = 0, self._asking.room()
         window: list[str] = []
         async for text in texts:
-            window.append(text)
-            if len(window) == self.model.max_items:
+            if window and room.is_full(window, text):
                 yield start, window
-                start, window = start + len(window), []
+                start, window, room = start + len(window), [], self._asking.room()
+            window.append(text)
+            room.add(text)
         if window:
             yield start, window
 

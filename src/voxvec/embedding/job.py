@@ -13,6 +13,7 @@ same program::
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -20,10 +21,10 @@ import numpy as np
 
 from voxvec import rows
 from voxvec.embedding import texts as column
-from voxvec.embedding.packing import Batch, Packer, Slot
+from voxvec.embedding.packing import Batch, Packer, Slot, halves
 from voxvec.embedding.settings import Keys, Settings
 from voxvec.embedding.vectors import Embeddings, Usage
-from voxvec.errors import InputError, ResponseError, ServiceError, VoxvecError
+from voxvec.errors import InputError, RefusedError, ResponseError, ServiceError, VoxvecError
 from voxvec.similarity.measures import truncate
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddingJob", "EmbeddingPlan"]
 
 Vector: TypeAlias = "npt.NDArray[np.float32]"
+
+_ABOUT_TEXTS = frozenset({400, 413, 422})  # refusals that may be about single texts of a request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +76,27 @@ class EmbeddingJob:
         texts: What to embed; any iterable or column of str.
         settings: What decides which vectors come out.
         keep: Whether bad texts become failures of their own instead of stopping the call.
+        start: Position of the first text in the caller's count.
+        keepable: Whether the caller has the choice to keep going.
 
     Raises:
         InputError: Some texts cannot be sent; ``positions`` names them all.
         MissingExtraError: A text has to be truncated and the model's tokenizer is not installed.
     """
 
-    def __init__(self, texts: Iterable[str], settings: Settings, *, keep: bool = False) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        texts: Iterable[str],
+        settings: Settings,
+        *,
+        keep: bool = False,
+        start: int = 0,
+        keepable: bool = True,
+    ) -> None:
+        self.settings, self.keep, self._start = settings, keep, start
         self.usage = Usage()
         self._served: str | None = None
+        self._done, self._long = 0, False
         self._matrix: Vector | None = None
         self._packer = Packer(settings.model, settings.on_long)
         self._dims = settings.served_dims
@@ -94,7 +108,7 @@ class EmbeddingJob:
         self._parts: dict[int, list[Slot]] = {}
         self._gather(given)
         if self._faults and not keep:
-            raise column.refused(self._faults)
+            raise column.refused({at + start: reason for at, reason in self._faults.items()}, keepable=keepable)
         self._failed = {at: column.refused({at: reason}) for at, reason in self._faults.items()}
 
     # What to ask
@@ -114,6 +128,7 @@ class EmbeddingJob:
                     continue
                 parts = known[text] = [self._slot(keys, piece) for piece in pieces]
                 if len(parts) > 1:
+                    self._long = True
                     self._packer.count(parts)  # they are weights of a mean: all by tokens, or all by the bound
             self._parts[position] = parts
             for part in parts:
@@ -139,7 +154,7 @@ class EmbeddingJob:
 
     def positions(self, names: Iterable[bytes]) -> list[int]:
         """Where in the caller's texts these stand."""
-        return sorted({position for name in names for position in self._slots[name].positions})
+        return sorted({position + self._start for name in names for position in self._slots[name].positions})
 
     # What came back
 
@@ -180,8 +195,17 @@ class EmbeddingJob:
         return truncate(vector, self._dims, layer_norm=kind == "layernorm_prefix")
 
     def _keep(self, slot: Slot, vector: Vector) -> None:
-        self._matrix_for(len(vector))[slot.at] = vector
-        slot.known = True
+        self._matrix_for(len(vector))[slot.at] = self._scaled(vector)
+        if not slot.known:
+            slot.known = True
+            self._done += sum(len(self._parts[position]) == 1 for position in slot.positions)
+
+    def _scaled(self, vector: Vector) -> Vector:
+        """Unit length, where a short vector may be served without it and one that we cut has it."""
+        model = self.settings.model
+        if model.matryoshka == "none" or model.unit_length == "yes" or len(vector) == model.native_dims:
+            return vector
+        return truncate(vector, len(vector))
 
     def _matrix_for(self, width: int) -> Vector:
         if self._matrix is None:
@@ -227,8 +251,7 @@ class EmbeddingJob:
         fresh: dict[bytes, bytes] = {}
         for name, vector in zip(batch.names, reply.vectors, strict=True):
             slot = self._slots[name]
-            self._keep(slot, vector)
-            fresh[name] = rows.pack(
+            fresh[name] = rows.pack(  # as received: keeping it may scale it in place
                 name,
                 vector.astype("<f4", copy=False).data.cast("B"),
                 kind=rows.Kind.VECTOR,
@@ -236,6 +259,9 @@ class EmbeddingJob:
                 tokens=slot.size if slot.exact else single,
                 model=model,
             )
+            self._keep(slot, vector)
+        if batch.family is not None:
+            batch.family.accepted += 1
         return fresh
 
     def account(self, requests: int, maybe_billed: int) -> None:
@@ -247,14 +273,36 @@ class EmbeddingJob:
         slot = self._slots.get(name)
         return slot is not None and slot.known
 
+    def split(self, batch: Batch, error: Exception) -> list[Batch]:
+        """A request that was refused for some of its texts in two, if the rest is wanted; else empty."""
+        if not self.keep or not isinstance(error, RefusedError) or error.status not in _ABOUT_TEXTS:
+            return []
+        parts = halves(batch, self._slots)
+        if parts:
+            self.account(error.attempts, 0)
+        return parts
+
     def fail(self, batch: Batch, error: VoxvecError) -> None:
         """Note that a request failed for good."""
-        for name in batch.names:
-            self._slots[name].error = error
         if isinstance(error, ServiceError | ResponseError):
             self.account(error.attempts, 0 if error.billed == "no" else error.attempts)
+        self.give_up(dict.fromkeys(batch.names, error))
         if not error.positions:
             error.positions = tuple(self.positions(batch.names))
+
+    def give_up(self, errors: Mapping[bytes, VoxvecError]) -> None:
+        """Note what will not come, and why."""
+        for name, error in errors.items():
+            self._slots[name].error = error
+
+    def inherit(self, errors: Mapping[bytes, VoxvecError]) -> VoxvecError | None:
+        """Note what another call was refused for good; returns the error to raise, if this call is to stop."""
+        if not errors:
+            return None
+        error = copy.copy(next(iter(errors.values())))
+        error.positions = tuple(self.positions(errors))
+        self.give_up(dict.fromkeys(errors, error))
+        return None if self.keep else error
 
     # What comes out
 
@@ -304,7 +352,8 @@ class EmbeddingJob:
 
     def done(self) -> int:
         """Texts that have their vector."""
-        return sum(all(part.known for part in parts) for parts in self._parts.values())
+        in_parts = (parts for parts in self._parts.values() if len(parts) > 1) if self._long else ()
+        return self._done + sum(all(part.known for part in parts) for parts in in_parts)
 
     def __len__(self) -> int:
         return self._n
@@ -313,8 +362,8 @@ class EmbeddingJob:
         """Write on an error how far the call came and what it bought."""
         error.done, error.failed = self.done(), len(self.failed())
         error.pending = self._n - error.done - error.failed
-        partial = self.result()
-        rest = {position: error for position, parts in self._parts.items() if not all(part.known for part in parts)}
+        partial, cause = self.result(), copy.copy(error)  # a copy, or error and partial would hold each other
+        rest = {position: cause for position, parts in self._parts.items() if not all(part.known for part in parts)}
         error.partial = replace(partial, failed=dict(sorted({**rest, **partial.failed}.items())))
         return error
 

@@ -6,7 +6,7 @@ Pure. Without the model's tokenizer the number of UTF-8 bytes stands in, which i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,14 +14,14 @@ from voxvec import tokens
 from voxvec.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from voxvec.embedding.settings import OnLong
     from voxvec.errors import VoxvecError
     from voxvec.models import EmbeddingModel
     from voxvec.tokens import Tokenizer
 
-__all__ = ["Batch", "Packer", "Slot"]
+__all__ = ["Batch", "Family", "Packer", "Slot", "halves"]
 
 
 @dataclass(slots=True)
@@ -39,6 +39,20 @@ class Slot:
     error: VoxvecError | None = None
 
 
+@dataclass(slots=True)
+class Family:
+    """The parts of a request that the server refused, while the text at fault is looked for."""
+
+    size: int  # texts in the request that was refused first
+    refused: int = 0
+    accepted: int = 0
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether not the texts are at fault: a search that went down to single texts found none that is accepted."""
+        return not self.accepted and self.refused > 2 * math.ceil(math.log2(self.size)) + 2
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One request.
@@ -47,11 +61,13 @@ class Batch:
         names: Keys of its texts.
         texts: What is sent, in this order.
         tokens: Upper bound of what it is charged for, exact where a tokenizer was at hand [tokens].
+        family: What became of the request it was cut out of, if it was.
     """
 
     names: tuple[bytes, ...]
     texts: tuple[str, ...] = field(repr=False)
     tokens: int
+    family: Family | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -136,6 +152,17 @@ class Packer:
             size += slot.size
         if full:
             yield _batch(full)
+
+
+def halves(batch: Batch, slots: Mapping[bytes, Slot]) -> list[Batch]:
+    """A refused request in two, to find the text at fault; empty if it cannot be cut, or looking on is hopeless."""
+    family = batch.family or Family(len(batch))
+    family.refused += 1
+    if len(batch) == 1 or family.hopeless:
+        return []
+    middle = len(batch) // 2
+    parts = (batch.names[:middle], batch.names[middle:])
+    return [replace(_batch([(name, slots[name]) for name in names]), family=family) for names in parts]
 
 
 def _batch(slots: list[tuple[bytes, Slot]]) -> Batch:

@@ -63,8 +63,9 @@ class Settings:
     def fields(self) -> dict[str, object]:
         """Fields of the request beside the texts and their encoding."""
         fields: dict[str, object] = {"model": self.model.name}
-        if self.model.dims_parameter and self.model.dims != self.model.native_dims:
-            fields[self.model.dims_parameter] = self.model.dims
+        dims = self.model.dims
+        if self.model.dims_parameter and dims is not None and dims != self.model.native_dims:
+            fields[self.model.dims_parameter] = dims
         if self.role is not None and self.model.input_type_parameter is not None:
             fields[self.model.input_type_parameter] = self.role
         return fields

@@ -62,11 +62,14 @@ def _is_missing(text: object) -> bool:
     return text is None or type(text).__name__ in {"NAType", "NaTType"} or (isinstance(text, float) and isnan(text))
 
 
-def refused(faults: dict[int, str]) -> InputError:
-    """The error that names all of them."""
+def refused(faults: dict[int, str], *, keepable: bool = True) -> InputError:
+    """The error that names all of them.
+
+    Args:
+        faults: Reasons by position.
+        keepable: Whether the call has the choice to go on without them.
+    """
     named = "; ".join(f"text {position} {reason}" for position, reason in list(faults.items())[:_SHOWN])
     more = f"; … ({len(faults)} in all)" if len(faults) > _SHOWN else ""
-    return InputError(
-        f'{named}{more}. Nothing was sent or billed; take them out, or pass on_error="keep" to go on without them',
-        positions=sorted(faults),
-    )
+    instead = ', or pass on_error="keep" to go on without them' if keepable else ""
+    return InputError(f"{named}{more}. Nothing was sent or billed; leave them out{instead}", positions=sorted(faults))

@@ -6,6 +6,7 @@ Pure: files are read and written only where `Embeddings.load` and `Embeddings.sa
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from decimal import Decimal
@@ -18,7 +19,6 @@ from voxvec.errors import ConfigError, InputError, VoxvecError
 from voxvec.similarity.measures import truncate
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
@@ -181,8 +181,11 @@ class Embeddings:
         """Write to an ``.npz`` file that `load`, or plain `numpy.load`, reads; nothing in it is pickled.
 
         Raises:
+            ConfigError: The name does not end in ``.npz``.
             InputError: Some texts failed; their errors cannot be kept in the file.
         """
+        if not os.fspath(path).endswith(".npz"):
+            raise ConfigError(f"embeddings are saved as .npz, and {os.fspath(path)!r} ends in something else")
         if self.failed:
             raise InputError(
                 "embeddings with failed texts are not saved: run again for the rest", positions=sorted(self.failed)

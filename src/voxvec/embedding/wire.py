@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Decoded", "decode", "largest_reply"]
 
-_UNKNOWN_DIMS = 16_384  # longer than the vectors of any model known
-_FLOAT_CHARS = 26  # a float64 with sign, exponent, comma and blank
+_UNKNOWN_DIMS = 8_192  # twice the longest vectors of any model known
+_FLOAT_CHARS = 48  # a float64 with sign, exponent and comma on a line of its own, indented four deep
 
 
 class Decoded(NamedTuple):
@@ -41,7 +41,10 @@ class Decoded(NamedTuple):
 
 
 def largest_reply(n: int, dims: int | None) -> int:
-    """Size that no honest answer with ``n`` vectors exceeds [bytes]."""
+    """Size that no honest answer with ``n`` vectors exceeds, however it is laid out [bytes].
+
+    A guard against bodies that do not end, not a check.
+    """
     return n * ((dims or _UNKNOWN_DIMS) * _FLOAT_CHARS + 256) + 2**20
 
 

@@ -34,6 +34,8 @@ class Asking:
                 f"model must be the name of a transcription model or a TranscriptionModel, not {known!r:.80}"
             )
         self.model = known
+        if namespace is not None and not isinstance(namespace, str):  # pyright: ignore[reportUnnecessaryIsInstance] -- untyped callers
+            raise ConfigError(f"namespace must be a text or None, not {namespace!r:.80}")
         models.warn_if_deprecated(self.model)
         self._namespace, self._timeout = namespace, timeout
 

@@ -171,7 +171,8 @@ class TranscriptionJob:
         """Keep an answer that took so many requests, of which so many failed and may have been billed.
 
         Returns:
-            Its row, for the cache if it `lasts`, and for whoever asks the same at the same time.
+            Its row, for the cache and for whoever asks the same at the same time: it was paid for, so it is kept even
+            if it is empty or cut off. Whoever finds it there is warned as the buyer was.
         """
         self._parsed, self._requests, self._maybe_billed = parsed, requests, maybe_billed
         document = {"body": body.decode("utf-8", "replace"), "content_type": content_type}
@@ -185,10 +186,6 @@ class TranscriptionJob:
             model=self.settings.model.name,
         )
         return {self.name: row}
-
-    def lasts(self) -> bool:
-        """Whether the answer is worth keeping: not if it is empty or was cut off, since asking again may do better."""
-        return self._parsed is not None and bool(self._parsed.text) and not self._cut_off(self._parsed)
 
     def _cut_off(self, parsed: Parsed) -> bool:
         cap, used = self.settings.model.max_output_tokens, parsed.usage.output_tokens

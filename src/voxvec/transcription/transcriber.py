@@ -209,7 +209,7 @@ class Transcriber(_Base):
                 if claim.mine:
                     self._client.cache.discard(job.fill(self._client.cache.get_many([job.name])))
                     fresh = {} if job.answered() else self._buy(job, call, lane)
-                    self._client.cache.set_many(fresh if job.lasts() else {})
+                    self._client.cache.set_many(fresh)
                     lane.land(claim, fresh)
             job.fill(lane.wait_for(call, claim))
         return job.result()
@@ -225,7 +225,7 @@ class Transcriber(_Base):
         return job.receive(parsed, reply.body, reply.content_type, asked.attempts, asked.maybe_billed)
 
     def close(self) -> None:
-        """Close the connections that are ours; a client that was passed in stays open."""
+        """Close the connections and the cache that are ours; what was passed in stays open."""
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -345,7 +345,7 @@ class AsyncTranscriber(_Base):
                     await aside(self._client.cache.discard, job.fill(found))
                     fresh = {} if job.answered() else await self._buy(job, call, lane)
                     with lane.kept():
-                        await aside(self._client.cache.set_many, fresh if job.lasts() else {})
+                        await aside(self._client.cache.set_many, fresh)
                     lane.land(claim, fresh)
             job.fill(await lane.wait_for(call, claim))
         return job.result()

@@ -54,7 +54,6 @@ class Parsed:
         language: Canonical code of the language the server names, if it is a known one.
         duration: Length of the recording [s], if the server says so.
         usage: What the server counted.
-        logprobs: Tokens with their natural-log probabilities, if they were asked for.
         warnings: What had to be put right.
     """
 
@@ -64,7 +63,6 @@ class Parsed:
     language: str | None = None
     duration: float | None = None
     usage: Usage = field(default_factory=lambda: Usage(requests=1))
-    logprobs: tuple[tuple[str, float], ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -159,7 +157,6 @@ def _from_object(data: dict[str, Json]) -> Parsed:
         language=language,
         duration=duration,
         usage=_usage(data.get("usage")),
-        logprobs=_logprobs(data.get("logprobs")),
         warnings=_warnings(moved_parts + moved_words, text),
     )
 
@@ -226,11 +223,6 @@ def _usage(value: Json) -> Usage:
         text_tokens=_count(split.get("text_tokens")),
         requests=1,
     )
-
-
-def _logprobs(value: Json) -> tuple[tuple[str, float], ...]:
-    pairs = ((_clean(item.get("token")), _number(item.get("logprob"))) for item in _objects(value))
-    return tuple((token, logprob) for token, logprob in pairs if logprob is not None)
 
 
 def _text(value: Json, parts: Sequence[_Span], language: str | None) -> str:
