@@ -36,7 +36,7 @@ def check(target: Path) -> None:
 def replacing(target: Path) -> Generator[Path]:
     """Give a new name beside the file, and put what was written there in its place if all went well."""
     target = target.resolve()
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    draft = target.with_name(f".{secrets.token_hex(8)}.{target.name}")  # the ending says what to write
     try:
         yield draft
         if target.exists():
