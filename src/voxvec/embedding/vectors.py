@@ -121,7 +121,8 @@ class Embeddings:
         return iter(self.array)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:  # noqa: FBT001 -- NumPy's signature
-        return np.array(self.array, dtype=dtype, copy=copy)
+        # NumPy before 2.0 knows no copy=None, and never passes it.
+        return np.asarray(self.array, dtype) if copy is None else np.array(self.array, dtype, copy=copy)
 
     def __eq__(self, other: object) -> bool:
         """Whether model and vectors are the same, bit for bit; what they cost does not count."""
