@@ -144,7 +144,7 @@ class EmbeddingModel(_Data):
     max_request_tokens: int | None = Field(default=None, ge=1)
     """Most tokens in one request, summed over its texts."""
     tokenizer: str | None = None
-    """Name of the tokenizer, such as ``cl100k_base``."""
+    """Name of the tokenizer: ``cl100k_base``, or ``wordpiece`` for that of BERT uncased; None if unknown."""
     dims_parameter: str | None = "dimensions"
     """Field of the request that asks for a length; None, in TOML ``""``, if there is none."""
     accepts_token_ids: bool | None = None
