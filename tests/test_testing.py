@@ -5,6 +5,8 @@ import subprocess
 import sys
 import threading
 import wave
+from contextlib import ExitStack
+from http.client import HTTPConnection
 
 import anyio
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxvec import models
+from voxvec import models, testing, tokens
 from voxvec.local.exchange import Reply
 from voxvec.testing import FakeOpenAI
 
@@ -53,7 +55,7 @@ def transcribe(client, data, **wishes):
 
 @given(st.text(min_size=1, max_size=20), st.integers(1, 8))
 def test_a_vector_depends_on_the_text_alone_and_a_shorter_one_is_its_beginning(text, dims):
-    with FakeOpenAI(models={"tiny": 8}).client() as client:
+    with FakeOpenAI(models={"tiny": 8}, tokens=len).client() as client:
         [full, _], [short] = vectors(client, [text, "other"]), vectors(client, text, dimensions=dims)
 
     assert np.linalg.norm(full) == pytest.approx(1, abs=1e-6)
@@ -76,6 +78,52 @@ def test_a_length_of_text_can_be_counted_by_the_caller():
     counted = FakeOpenAI(models={"tiny": 8}, tokens=lambda text: 7).client()
 
     assert counted.embeddings.create(model="tiny", input=["a", "b"]).usage.total_tokens == 14
+
+
+@pytest.fixture
+def uncounted():
+    """Nothing was counted before."""
+    testing._tokenizer.cache_clear()
+    yield
+    testing._tokenizer.cache_clear()
+
+
+def test_tokens_are_those_of_cl100k_where_tiktoken_is(uncounted, client):
+    pytest.importorskip("tiktoken")
+
+    assert client.embeddings.create(model="tiny", input="antidisestablishmentarianism!").usage.total_tokens == 7
+
+
+def test_tokens_are_a_quarter_of_the_bytes_where_tiktoken_is_not(uncounted, client, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tiktoken", None)
+
+    assert client.embeddings.create(model="tiny", input=["cats!", "a" * 8]).usage.total_tokens == 2 + 2
+
+
+def test_no_tokenizer_is_looked_for_before_a_text_is_counted(uncounted, monkeypatch):
+    def refuse(_):
+        raise AssertionError("it was looked for")
+
+    monkeypatch.setattr(tokens, "exact", refuse)
+
+    with FakeOpenAI(tokens=len).client() as client:
+        assert client.embeddings.create(model="text-embedding-3-small", input="cats").usage.total_tokens == 4
+
+
+@pytest.mark.parametrize(
+    ("given_models", "kind", "message"),
+    [
+        (["tiny"], TypeError, r"models must be a mapping from names to dims, such as \{'tiny': 8\}, not list"),
+        ("tiny", TypeError, "not str"),
+        ({7: 8}, TypeError, "the name of a model must be a str, not int"),
+        ({"tiny": "8"}, TypeError, "the dims of 'tiny' must be an int, not str"),
+        ({"tiny": True}, TypeError, "the dims of 'tiny' must be an int, not bool"),
+        ({"tiny": 0}, ValueError, "the dims of 'tiny' must be at least 1, not 0"),
+    ],
+)
+def test_models_that_cannot_be_are_refused(given_models, kind, message):
+    with pytest.raises(kind, match=message):
+        FakeOpenAI(models=given_models)
 
 
 # -- speech
@@ -120,7 +168,73 @@ def test_recordings_nobody_spoke_for_differ_and_stay_the_same(client):
 
     assert one != two
     assert one == transcribe(client, silence(9)).text
-    assert transcribe(client, b"ID3 of a kind", file=("a.mp3", b"ID3" * 4000)).usage.seconds == 3
+
+
+def coded(kind, codec, seconds):
+    av = pytest.importorskip("av")
+    file = io.BytesIO()
+    with av.open(file, "w", format=kind) as out:
+        stream = out.add_stream(codec, rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, seconds * 16_000), "<i2"), format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        out.mux([packet for part in (frame, None) for packet in stream.encode(part)])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "codec"), [("flac", "flac"), ("mp3", "libmp3lame"), ("ogg", "libopus")])
+def test_a_recording_lasts_as_long_as_its_header_says(client, kind, codec):
+    data = coded(kind, codec, 11)
+
+    got = transcribe(client, data, model="whisper-1", response_format="verbose_json", file=(f"a.{kind}", data))
+
+    assert got.duration == pytest.approx(11, abs=0.1)
+
+
+def test_what_is_no_recording_is_heard_all_the_same_and_lasts_by_its_size(client):
+    assert transcribe(client, b"", file=("a.mp3", b"anything" * 1500)).usage.seconds == 3
+
+
+@pytest.mark.parametrize("data", [b"fLaC" + bytes(60), silence()[:-9], b"ID3\x04\x00\x00\x00\x00\x00\x00"])
+def test_a_damaged_recording_is_refused(client, data):
+    with pytest.raises(openai.BadRequestError, match="could not be decoded"):
+        transcribe(client, data)
+
+
+@pytest.mark.parametrize(
+    ("text", "segments", "kind", "message"),
+    [
+        (b"hi", [], TypeError, "text must be a str, not bytes"),
+        (None, [], TypeError, "text must be a str, not NoneType"),
+        ("hi", ["hi "], TypeError, "a segment must be a tuple of text, start, end and perhaps speaker, not str"),
+        ("hi", [7], TypeError, "not int"),
+        ("hi", [("hi", 0)], ValueError, "perhaps speaker, not 2 fields"),
+        ("hi", [("hi", 0, 1, "A", "B")], ValueError, "not 5 fields"),
+        ("hi", [(0, 1, "hi")], TypeError, "text and speaker of a segment must be str"),
+        ("hi", [("hi", 0, 1, None)], TypeError, "text and speaker of a segment must be str"),
+        ("hi", [("hi", "0", 1)], TypeError, "the start of a segment must be a number of seconds, not str"),
+        ("hi", [("hi", 0, None)], TypeError, "the end of a segment must be a number"),
+        ("hi", [("hi", -1, 1)], ValueError, "the start of a segment must be 0 s or more, not -1"),
+        ("hi", [("hi", 0, float("nan"))], ValueError, "must be 0 s or more, not nan"),
+        ("hi", [("hi", 2, 1)], ValueError, "must not end before it starts"),
+    ],
+)
+def test_what_cannot_be_said_is_refused_at_once(text, segments, kind, message):
+    fake = FakeOpenAI()
+    fake.say("as before")
+
+    with pytest.raises(kind, match=message):
+        fake.say(text, segments=segments)
+
+    with fake.client() as client:
+        assert transcribe(client, silence()).text == "as before"
+
+
+def test_a_segment_may_be_a_list_and_may_take_no_time(fake, client):
+    fake.say("hi", segments=[["hi", 1, 1]])
+
+    verbose = transcribe(client, silence(), model="whisper-1", response_format="verbose_json")
+
+    assert [(s.text.strip(), s.start, s.end) for s in verbose.segments] == [("hi", 1, 1)]
 
 
 # -- faults
@@ -164,6 +278,27 @@ def test_a_fault_looks_as_it_was_described(fake, client, fault, code, message):
     assert caught.value.request_id == "req_fake_000001"
     for name, value in fault.get("headers", {}).items():
         assert caught.value.response.headers[name] == value
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message"),
+    [
+        ({"status": "429"}, TypeError, "status must be an int, not str"),
+        ({"status": True}, TypeError, "status must be an int, not bool"),
+        ({"status": 200}, ValueError, "status must be that of an error, 400 to 599, not 200"),
+        ({"status": 600}, ValueError, "status must be that of an error, 400 to 599, not 600"),
+        ({"status": 500, "times": 0}, ValueError, "times must be at least 1, not 0"),
+        ({"status": 500, "times": 1.0}, TypeError, "times must be an int, not float"),
+        ({"status": 429, "retry_after": -1}, ValueError, "retry_after must be 0 s or more, not -1"),
+        ({"status": 429, "retry_after": float("inf")}, ValueError, "retry_after must be 0 s or more, not inf"),
+        ({"status": 429, "retry_after": "1"}, TypeError, "retry_after must be a number of seconds, not str"),
+    ],
+)
+def test_a_fault_that_cannot_be_is_refused_at_once(fake, client, fault, kind, message):
+    with pytest.raises(kind, match=message):
+        fake.fail_next(**fault)
+
+    assert vectors(client, ["a"]).shape == (1, 8)
 
 
 def test_a_changed_reply_is_billed_but_not_delivered(fake, client):
@@ -240,6 +375,27 @@ def test_a_socket_serves_many_requests_over_one_connection(fake):
         assert vectors(client, ["a"]).shape == vectors(client, ["b"]).shape == (1, 8)
         assert transcribe(client, silence()).text
         assert client.models.retrieve("tiny").owned_by == "openai"
+
+
+def test_no_connection_outlives_the_server(fake):
+    with fake.serve() as url:
+        host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
+        held = HTTPConnection(host, int(port), timeout=5)
+        held.request("GET", "/v1/models")
+        assert held.getresponse().read().endswith(b"}\n")
+    with held.sock as wire:
+        assert wire.recv(1) == b""
+
+
+def test_a_client_that_kept_its_connection_notices_that_the_server_is_gone(fake):
+    with ExitStack() as stack:
+        with fake.serve() as url:
+            client = stack.enter_context(openai.OpenAI(base_url=url, api_key="sk-x", max_retries=0))
+            vectors(client, ["a"])
+        with pytest.raises(openai.APIConnectionError):
+            vectors(client, ["a"])
+
+    assert fake.asked == 1
 
 
 def test_a_client_that_hangs_up_is_no_news(fake, capfd):

@@ -36,6 +36,12 @@ def cl100k():
     return tokens.exact("cl100k_base")
 
 
+@pytest.fixture
+def lent(monkeypatch):
+    """What is lent to this test, and to no other."""
+    monkeypatch.setattr(tokens, "_lent", {})
+
+
 @pytest.mark.parametrize("entry", [pytest.param(entry, id=entry["name"]) for entry in COUNTED])
 def test_counts_equal_those_of_tiktoken_with_its_own_table(cl100k, entry):
     assert cl100k.count(entry["text"] * entry["times"]) == entry["tokens"]
@@ -232,8 +238,64 @@ def test_the_tokenizer_is_made_once_and_serves_all_threads(cl100k):
 
 
 @pytest.mark.parametrize("name", [None, "", "wordpiece", "o200k_base", "CL100K_BASE"])
-def test_other_tokenizers_are_not_at_hand(name):
+def test_other_tokenizers_are_not_at_hand(lent, name):
     assert tokens.exact(name) is None
+
+
+class Letters:
+    """A tokenizer whose tokens are letters, with one before them."""
+
+    def count(self, text):
+        return 1 + len(text)
+
+    def cut(self, text, limit):
+        return tokens.cut_by_count(text, limit, self.count)
+
+
+def test_a_tokenizer_that_somebody_lends_is_at_hand_from_then_on(lent):
+    asked, letters = [], Letters()
+    tokens.provide("letters", lambda: asked.append("load") or letters)
+
+    assert asked == []
+    assert tokens.exact("letters") is letters
+    assert tokens.exact("other") is None
+    assert tokens.exact("letters").cut("one. two three", 6) == ["one.", " two", " thre", "e"]
+
+
+def test_a_lent_tokenizer_that_is_not_available_yet_is_asked_for_again(lent):
+    found = [ConfigError("not installed"), letters := Letters()]
+
+    def load():
+        if isinstance(first := found.pop(0), ConfigError):
+            raise first
+        return first
+
+    tokens.provide("letters", load)
+
+    assert [tokens.exact("letters"), tokens.exact("letters")] == [None, letters]
+
+
+def test_who_lends_last_is_asked(lent):
+    first, last = Letters(), Letters()
+    tokens.provide("letters", lambda: first)
+    tokens.provide("letters", lambda: last)
+
+    assert tokens.exact("letters") is last
+
+
+def test_voxvec_s_own_tokenizer_is_not_replaced(lent):
+    with pytest.raises(ConfigError, match="cl100k_base comes with voxvec"):
+        tokens.provide("cl100k_base", Letters)
+
+    assert tokens.exact("cl100k_base").count(KOREAN) == 62
+
+
+@given(texts, st.integers(2, 40))
+def test_pieces_by_any_count_join_to_the_text_and_keep_the_limit(text, limit):
+    made = Letters().cut(text, limit)
+
+    assert joined(made) == text
+    assert all(1 < Letters().count(piece) <= limit for piece in made)
 
 
 def test_without_tiktoken_there_is_only_the_bound(monkeypatch):

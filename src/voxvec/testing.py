@@ -12,11 +12,12 @@ import threading
 from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from voxvec.local import forms
-from voxvec.local.brain import HeardSegment
+from voxvec import tokens as tokenizers
+from voxvec.local import forms, orders
 from voxvec.local.exchange import Reply, Request, json_reply
 from voxvec.local.fake_brain import FakeBrain, Said, digest
 from voxvec.local.listener import listen
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     import httpx2
     import openai
+
+    from voxvec.tokens import Tokenizer
 
 __all__ = ["Asked", "FakeOpenAI"]
 
@@ -113,8 +116,13 @@ class FakeOpenAI:
 
     Args:
         models: Further embedding models and their dims.
-        tokens: Counts the tokens of a text; by default a quarter of its UTF-8 bytes.
+        tokens: Counts the tokens of a text; by default they are those of ``cl100k_base``, or without tiktoken
+            (the extra ``tokens``) a quarter of its UTF-8 bytes.
         mutate: Called with every request and its reply; what it returns goes out instead.
+
+    Raises:
+        TypeError: ``models`` is no mapping from names to dims.
+        ValueError: A model would have no dims.
 
     Examples:
         >>> fake = FakeOpenAI(models={"tiny": 4})
@@ -132,7 +140,7 @@ class FakeOpenAI:
         mutate: Callable[[Request, Reply], Reply] | None = None,
     ) -> None:
         self.mutate = mutate
-        self._brain = FakeBrain(models or {}, tokens or _quarter_of_bytes)
+        self._brain = FakeBrain(orders.models(models or {}), tokens or _count)
         self._responder = Responder(self._brain, owner="openai")
         self._ledger = _Ledger()
         self._faults: deque[Reply] = deque()
@@ -159,9 +167,14 @@ class FakeOpenAI:
             translation: English text, if it is not the same.
             language: English name of the spoken language.
             code: Code of the spoken language.
+
+        Raises:
+            TypeError: ``text`` or a segment's text is no str, or a time is no number.
+            ValueError: A segment has fewer than three fields or more than four, or ends before it starts.
         """
+        orders.check_text(text)
+        heard = tuple(map(orders.segment, segments))
         data = Path(for_audio).read_bytes() if for_audio is not None and not isinstance(for_audio, bytes) else for_audio
-        heard = tuple(map(_segment, segments))
         self._brain.said[None if data is None else digest(data)] = Said(text, heard, translation, language, code)
 
     def fail_next(
@@ -177,13 +190,18 @@ class FakeOpenAI:
         """Answer the next requests with a fault; faults queue up.
 
         Args:
-            status: HTTP status.
-            times: How many requests.
+            status: HTTP status, 400 to 599.
+            times: How many requests, at least 1.
             retry_after: Value of the ``Retry-After`` header [s].
             code: OpenAI's word for the error, such as ``"insufficient_quota"``.
             headers: Further headers.
             body: Whole body, instead of OpenAI's error object.
+
+        Raises:
+            TypeError: ``status`` or ``times`` is no int, or ``retry_after`` no number.
+            ValueError: ``status`` is no error, ``times`` is below 1, or ``retry_after`` below 0.
         """
+        orders.check_fault(status, times, retry_after)
         reply = _fault(status, code) if body is None else _as_reply(status, body)
         waiting = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
         more = {name.lower(): value for name, value in (headers or {}).items()}
@@ -239,7 +257,7 @@ class FakeOpenAI:
         return openai.AsyncOpenAI(api_key=_KEY, base_url="http://fake.voxvec/v1", http_client=http, max_retries=0)
 
     def serve(self) -> AbstractContextManager[str]:
-        """Listen on a free port of this machine; the block gets the ``base_url``."""
+        """Listen on a free port of this machine; the block gets the ``base_url``, its end closes every connection."""
         return listen(self)
 
     # -- the ledger
@@ -280,13 +298,15 @@ class FakeOpenAI:
             return self._ledger.peak
 
 
-def _segment(given: tuple[str, float, float] | tuple[str, float, float, str]) -> HeardSegment:
-    speaker = given[3] if len(given) == 4 else "A"  # noqa: PLR2004 -- that is how many there are with a speaker
-    return HeardSegment(given[0], given[1], given[2], speaker)
+@cache
+def _tokenizer() -> Tokenizer | None:
+    # Looked for once, and only when a text is to be counted: importing tiktoken takes a while, and so does missing it.
+    return tokenizers.exact("cl100k_base")
 
 
-def _quarter_of_bytes(text: str) -> int:
-    return -(-len(text.encode("utf-8", "replace")) // 4)
+def _count(text: str) -> int:
+    tokenizer = _tokenizer()
+    return -(-len(text.encode("utf-8", "replace")) // 4) if tokenizer is None else tokenizer.count(text)
 
 
 def _as_reply(status: int, body: bytes | str | Mapping[str, Any]) -> Reply:

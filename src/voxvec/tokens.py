@@ -1,6 +1,7 @@
 """How many tokens a text has: exactly where the tokenizer is at hand, never too few elsewhere.
 
-Pure but for one reading of the bundled table: no network ever, no server, no client, no clock.
+Pure but for one reading of the bundled table: no network ever, no server, no client, no clock. Whoever has another
+tokenizer lends it with `provide`, and does the reading for it.
 
 The table ``cl100k_base.tiktoken.gz`` is OpenAI's ``cl100k_base.tiktoken``, packed and otherwise unchanged, from
 https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken. It and the pattern below, which stands in
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
     import tiktoken
 
-__all__ = ["Tokenizer", "bound", "cut_by_bound", "exact"]
+__all__ = ["Tokenizer", "bound", "cut_by_bound", "cut_by_count", "exact", "provide"]
 
+_OWN = "cl100k_base"
 _CL100K_SHA256 = "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"
 _CL100K_PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"
@@ -38,7 +40,7 @@ _CL100K_PATTERN = (
 )
 
 # Tokens that a tokenizer may add to those of the text's bytes; see bound().
-_ADDED = {"cl100k_base": 0, "wordpiece": 2}
+_ADDED = {_OWN: 0, "wordpiece": 2}
 _ADDED_BY_OTHERS = 3
 
 # tiktoken's regex engine gives up on a million blanks in a row, with a panic that `except Exception` does not catch.
@@ -63,6 +65,10 @@ _REGIONAL = range(0x1F1E6, 0x1F200)
 _VIRAMA = 9
 
 
+# What provide() was given. Known to the whole process, as its models are.
+_lent: dict[str, Callable[[], Tokenizer]] = {}
+
+
 @cache
 def _pattern(source: str) -> re.Pattern[str]:
     # Compiled on first use: at import all four would cost every program 1.5 ms, and most never cut a text.
@@ -73,7 +79,10 @@ class Tokenizer(Protocol):
     """Counts the tokens of a text exactly, and cuts it. Safe to call from any thread."""
 
     def count(self, text: str) -> int:
-        """How many tokens the server counts; the spelling of a special token is text like any other."""
+        """How many tokens the server counts against its limit, those that it adds itself among them.
+
+        The spelling of a special token is text like any other.
+        """
         ...
 
     def cut(self, text: str, limit: int) -> list[str]:
@@ -99,18 +108,38 @@ def exact(name: str | None) -> Tokenizer | None:
 
     Args:
         name: As in `voxvec.models.EmbeddingModel.tokenizer`. ``"cl100k_base"`` is at hand where tiktoken is
-            installed (the extra ``tokens``), with its table from this package; no other is.
+            installed (the extra ``tokens``), with its table from this package; another, such as
+            ``"wordpiece"`` (BERT's, uncased), where somebody lends it with `provide`.
 
     Raises:
         ConfigError: The installed table is damaged.
     """
-    if name != "cl100k_base":
-        return None
+    if name == _OWN:
+        return _own()
+    load = _lent.get(name or "")
     try:
-        import tiktoken  # noqa: PLC0415 -- an extra
-    except ImportError:
+        return None if load is None else load()
+    except ConfigError:
         return None
-    return _cl100k(tiktoken.Encoding)
+
+
+def provide(name: str, load: Callable[[], Tokenizer]) -> None:
+    """Lend a tokenizer to the whole process, in place of one lent under this name before.
+
+    This is how a backend that has the vocabulary makes it known to its clients, so that they count exactly what it
+    will count: `voxvec.local` lends ``"wordpiece"``.
+
+    Args:
+        name: As in `voxvec.models.EmbeddingModel.tokenizer`.
+        load: Gives it; called from any thread, whenever it is wanted, so it keeps what it has read. A ``ConfigError``
+            of its means that the tokenizer is not available now, and then only `bound` can be told.
+
+    Raises:
+        ConfigError: The name is ``"cl100k_base"``, which this package brings itself.
+    """
+    if name == _OWN:
+        raise ConfigError(f"the tokenizer {name} comes with voxvec; provide another under a name of its own")
+    _lent[name] = load
 
 
 def bound(name: str | None, size: int) -> int:
@@ -132,6 +161,35 @@ def bound(name: str | None, size: int) -> int:
     return size + _ADDED.get(name or "", _ADDED_BY_OTHERS)
 
 
+def cut_by_count(text: str, limit: int, count: Callable[[str], int]) -> list[str]:
+    """Do what `Tokenizer.cut` does, for a tokenizer that can only count.
+
+    Args:
+        text: Without lone surrogates.
+        limit: Most tokens in a piece.
+        count: How many tokens a text has.
+
+    Raises:
+        InputError: One character has more tokens than the limit.
+    """
+    whole = count(text)
+    if text and whole <= limit:
+        return [text]
+    pieces: list[str] = []
+    start, rate = 0, len(text) / max(1, whole)
+    while start < len(text):
+        end = _furthest(text, start, limit, count, rate)
+        if end == start:
+            raise InputError(
+                f"a character of the text can have {count(text[start])} tokens, the limit is {limit}; "
+                "nothing was sent; allow more tokens"
+            )
+        end = next(near for near in _ends(text, start, end) if count(text[start:near]) <= limit)
+        pieces.append(text[start:end])
+        start = end
+    return pieces
+
+
 def cut_by_bound(text: str, limit: int, name: str | None) -> list[str]:
     """Do what `Tokenizer.cut` does, with `bound` for the count: pieces are safe, and shorter than they need be.
 
@@ -143,7 +201,7 @@ def cut_by_bound(text: str, limit: int, name: str | None) -> list[str]:
     Raises:
         InputError: One character may have more tokens than the limit.
     """
-    return _cut(text, limit, lambda piece: bound(name, len(piece.encode())))
+    return cut_by_count(text, limit, lambda piece: bound(name, len(piece.encode())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +216,22 @@ class _BytePairs:
         return sum(len(self.encode(part)) for part in _digestible(text))
 
     def cut(self, text: str, limit: int) -> list[str]:
-        return _cut(text, limit, self.count)
+        return cut_by_count(text, limit, self.count)
+
+
+def _own() -> Tokenizer | None:
+    try:
+        import tiktoken  # noqa: PLC0415 -- an extra
+    except ImportError:
+        return None
+    return _cl100k(tiktoken.Encoding)
 
 
 @cache
 def _cl100k(encoding: type[tiktoken.Encoding]) -> _BytePairs:
     packed = resources.files("voxvec").joinpath("cl100k_base.tiktoken.gz").read_bytes()
     # No special tokens: a text that spells one is only text, to the embeddings endpoint and to encode_ordinary.
-    made = encoding("cl100k_base", pat_str=_CL100K_PATTERN, mergeable_ranks=_ranks(packed), special_tokens={})
+    made = encoding(_OWN, pat_str=_CL100K_PATTERN, mergeable_ranks=_ranks(packed), special_tokens={})
     return _BytePairs(made.encode_ordinary)
 
 
@@ -191,25 +257,6 @@ def _digestible(text: str) -> Iterator[str]:
         yield text[blanks.start() : blanks.end() - 1]
         start = blanks.end() - 1
     yield text[start:]
-
-
-def _cut(text: str, limit: int, count: Callable[[str], int]) -> list[str]:
-    whole = count(text)
-    if text and whole <= limit:
-        return [text]
-    pieces: list[str] = []
-    start, rate = 0, len(text) / max(1, whole)
-    while start < len(text):
-        end = _furthest(text, start, limit, count, rate)
-        if end == start:
-            raise InputError(
-                f"a character of the text can have {count(text[start])} tokens, the limit is {limit}; "
-                "nothing was sent; allow more tokens"
-            )
-        end = next(near for near in _ends(text, start, end) if count(text[start:near]) <= limit)
-        pieces.append(text[start:end])
-        start = end
-    return pieces
 
 
 def _furthest(text: str, start: int, limit: int, count: Callable[[str], int], rate: float) -> int:

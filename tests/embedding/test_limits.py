@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -135,8 +136,16 @@ class TestOnLong:
         assert 0 < cl100k.count(sent) <= self.LIMIT
         assert vectors.tolist() == vectors_of(["cat", sent], 8)
 
-    def test_truncate_without_the_tokenizer_says_what_to_install(self, twin, server, bounded):
+    def test_truncate_without_the_tokenizer_says_what_to_install(self, twin, server, exact, monkeypatch):
+        monkeypatch.setitem(sys.modules, "tiktoken", None)
+
         with pytest.raises(MissingExtraError, match=r"voxvec\[tokens\]"):
+            twin.embedder(exact, on_long="truncate").embed([self.TEXT])
+
+        assert server.asked == []
+
+    def test_truncate_with_a_tokenizer_nobody_has_names_the_ways_out(self, twin, server, bounded):
+        with pytest.raises(vv.ConfigError, match=r"on_long='chunk'.*tokens\.provide\(\).*Nothing was sent"):
             twin.embedder(bounded, on_long="truncate").embed([self.TEXT])
 
         assert server.asked == []

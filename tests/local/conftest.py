@@ -4,8 +4,15 @@ import wave
 import numpy as np
 import pytest
 
+from voxvec import tokens
 from voxvec.errors import ConfigError
 from voxvec.local import weights
+
+
+@pytest.fixture(autouse=True)
+def _nothing_lent(monkeypatch):
+    """Tokenizers are lent to the process; each test starts without any."""
+    monkeypatch.setattr(tokens, "_lent", {})
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_a_reply_looks_like_openai_s():
         ({"model": "tiny", "input": "a", "dimensions": 5}, 400, "dimensions", "invalid_value"),
         ({"model": "tiny", "input": "a", "dimensions": True}, 400, "dimensions", "invalid_type"),
         ({"model": "text-embedding-ada-002", "input": "a", "dimensions": 9}, 400, "dimensions", None),
-        ({"model": "text-embedding-3-small", "input": "a" * 8193}, 400, "input", None),
+        ({"model": "text-embedding-3-small", "input": "a" * 8193}, 400, "input", "context_length_exceeded"),
         ({"model": "text-embedding-3-small", "input": ["a" * 8000] * 38}, 400, "input", "max_tokens_per_request"),
     ],
 )
@@ -81,6 +81,22 @@ def test_what_openai_refuses_is_refused(body, status, param, code):
     assert (got, problem["param"], problem["code"]) == (status, param, code)
     assert problem["message"]
     assert problem["type"] == "invalid_request_error"
+
+
+def test_the_text_that_is_too_long_is_named_with_its_tokens():
+    _, problem = error(embeddings(model="text-embedding-3-small", input=["a", "a" * 8193, "a" * 8200]))
+
+    assert problem["message"] == (
+        "This model's maximum context length is 8192 tokens, however 'input[2]' has 8200 tokens. "
+        "Please reduce your prompt."
+    )
+
+
+def test_the_refusal_of_an_unknown_model_can_end_with_a_hint():
+    asked = Request("GET", "/v1/models/nobody")
+
+    assert error(respond(asked))[1]["message"].endswith("have access to it.")
+    assert error(Responder(brain, hint=" Try `tiny`.")(asked))[1]["message"].endswith("access to it. Try `tiny`.")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
@@ -198,7 +214,7 @@ def test_translation_is_english_and_counts_nothing(seconds):
         ("whisper-1", {"response_format": "yaml"}, "response_format", "unsupported_value"),
         ("whisper-1", {"timestamp_granularities[]": "word"}, "timestamp_granularities", "invalid_value"),
         ("whisper-1", {"name": "a.exe"}, "file", None),
-        ("whisper-1", {"data": b"RIFFnonsense"}, "file", None),
+        ("whisper-1", {"data": b"RIFF\x00\x00\x00\x00WAVEnonsense"}, "file", None),
         ("whisper-1", {"language": "xx"}, "language", "invalid_value"),
         ("gpt-transcribe", {"languages[]": "xx"}, "languages", "invalid_value"),
         ("gpt-transcribe", {"keywords[]": "a<b"}, "keywords", "invalid_value"),

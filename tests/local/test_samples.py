@@ -76,10 +76,14 @@ def test_what_cannot_be_decoded_is_an_audio_error(data):
         samples.read(data)
 
 
-def test_without_the_extra_the_line_to_install_it_is_given(monkeypatch):
+def test_without_the_extra_the_line_to_install_it_is_given(monkeypatch, wav):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'voxvec\[audio\]'"):
+    with pytest.raises(MissingExtraError, match=r"^reading FLAC needs an optional .* pip install 'voxvec\[audio\]'$"):
         samples.read(b"fLaC")
+    with pytest.raises(MissingExtraError, match=r"^reading a WAV of other than 16 bits needs"):
+        samples.read(wav(tone(440, 16_000), width=3))
+    with pytest.raises(AudioError, match="no known kind"):
+        samples.read(b"nonsense")
 
 
 def test_a_cut_off_file_keeps_its_whole_frames(wav):

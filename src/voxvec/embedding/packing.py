@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from voxvec import tokens
-from voxvec.errors import InputError, MissingExtraError
+from voxvec.errors import ConfigError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -111,6 +111,7 @@ class Packer:
         Raises:
             InputError: It is too long, and that is an error; the message is the reason alone.
             MissingExtraError: It has to be truncated, and the model's tokenizer is not installed.
+            ConfigError: It has to be truncated, and nobody has the model's tokenizer.
         """
         whole, limit = prefix + text, self._model.max_tokens
         if limit is None or self._bound(whole) <= limit:
@@ -130,9 +131,19 @@ class Packer:
         if self._on_long == "chunk" and self._tokenizer is None:
             return tokens.cut_by_bound(text, limit, self._model.tokenizer)
         if self._tokenizer is None:
-            raise MissingExtraError(f"on_long='truncate' with {self._model.name}", extra="tokens")
+            raise self._no_tokenizer()
         pieces = self._tokenizer.cut(text, limit)
         return pieces[:1] if self._on_long == "truncate" else pieces
+
+    def _no_tokenizer(self) -> VoxvecError:
+        what = f"on_long='truncate' with {self._model.name}"
+        if self._model.tokenizer == "cl100k_base":
+            return MissingExtraError(what, extra="tokens")
+        return ConfigError(
+            f"{what} needs the model's tokenizer, and none is at hand: use on_long='chunk', which does without, or "
+            "lend one by voxvec.tokens.provide() (`voxvec local install` brings that of all-MiniLM-L6-v2). "
+            "Nothing was sent"
+        )
 
     def pack(self, wanted: Sequence[tuple[bytes, Slot]]) -> Iterator[Batch]:
         """Requests for these, in their order, within the model's limits of texts and tokens."""

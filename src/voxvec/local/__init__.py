@@ -7,6 +7,7 @@ every program that takes one works with it::
 
 They serve two models: ``all-MiniLM-L6-v2`` (384 dims, English, after one `install`) and
 ``pocketsphinx-en-us`` (English only, low accuracy). Nothing is loaded before the first request.
+What is not installed, weights or extras, is an error of voxvec's own that says how to install it.
 """
 
 from __future__ import annotations
@@ -33,13 +34,16 @@ _BASE_URL: Final = "http://voxvec.local/v1"
 def client() -> openai.OpenAI:
     """A client whose requests are answered in this process.
 
-    It retries nothing: what this backend cannot do now it cannot do a second later.
+    It retries nothing: what this backend cannot do now it cannot do a second later. From now on the whole process
+    can count the tokens of all-MiniLM-L6-v2 (``voxvec.tokens.exact("wordpiece")``).
     """
     import httpx2  # noqa: PLC0415 -- importing voxvec.local must cost nothing
     import openai  # noqa: PLC0415 -- as above
 
+    from voxvec.local import vocabulary  # noqa: PLC0415 -- as above
     from voxvec.local.transport import LocalTransport  # noqa: PLC0415 -- as above
 
+    vocabulary.lend()
     http = httpx2.Client(transport=LocalTransport(_responder()))
     return openai.OpenAI(api_key=_NO_KEY, base_url=_BASE_URL, http_client=http, max_retries=0)
 
@@ -49,8 +53,10 @@ def async_client() -> openai.AsyncOpenAI:
     import httpx2  # noqa: PLC0415 -- as above
     import openai  # noqa: PLC0415 -- as above
 
+    from voxvec.local import vocabulary  # noqa: PLC0415 -- as above
     from voxvec.local.transport import AsyncLocalTransport  # noqa: PLC0415 -- as above
 
+    vocabulary.lend()
     http = httpx2.AsyncClient(transport=AsyncLocalTransport(_responder()))
     return openai.AsyncOpenAI(api_key=_NO_KEY, base_url=_BASE_URL, http_client=http, max_retries=0)
 
@@ -83,7 +89,8 @@ def demo_recording() -> Demo:
 @cache
 def _responder() -> Responder:
     # One for the process, so that every client shares the loaded models.
-    from voxvec.local.keyless import KeylessBrain  # noqa: PLC0415 -- as above
+    from voxvec.local.keyless import EMBEDDING_MODEL, TRANSCRIPTION_MODEL, KeylessBrain  # noqa: PLC0415 -- as above
     from voxvec.local.responder import Responder  # noqa: PLC0415 -- as above
 
-    return Responder(KeylessBrain())
+    hint = f" Without a key there are two: `{EMBEDDING_MODEL}` for texts and `{TRANSCRIPTION_MODEL}` for speech."
+    return Responder(KeylessBrain(), hint=hint)

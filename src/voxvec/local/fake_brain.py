@@ -1,23 +1,25 @@
 """A brain that computes without understanding: everything comes out of digests of the input.
 
 Promises the same answer to the same question in every process and version. Vectors of
-different texts are as good as unrelated. Pure.
+different texts are as good as unrelated. A recording lasts as long as its header says; some
+headers only PyAV can read, and without it the length is a guess from the size.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import wave
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from voxvec import models as registry
+from voxvec.errors import AudioError
+from voxvec.local import lengths
 from voxvec.local.brain import Heard, HeardSegment, HeardWord
 from voxvec.local.exchange import Refusal
 from voxvec.models import DimsRange, EmbeddingModel
+from voxvec.transcription import audio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +35,7 @@ _VOCABULARY: Final = (
     *("amber", "birch", "cloud", "delta", "ember", "field", "grove", "harbor", "island", "jetty", "kettle"),
     *("lantern", "meadow", "nectar", "orchard", "pebble", "quarry", "river", "saddle", "timber", "umbrella"),
 )
-# Of a recording whose length the standard library cannot tell: as if it were 32 kbit/s.
+# Of a recording whose header does not say how long it is: as if it were 32 kbit/s.
 _BYTES_PER_SECOND: Final = 4000
 
 
@@ -76,7 +78,7 @@ class FakeBrain:
     def embed(self, model: EmbeddingModel, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], int]:
         """Unit vectors out of the text's digest; a shorter one is the start of the longer."""
         counts = [self._tokens(text) for text in texts]
-        _check_tokens(model, counts)
+        lengths.check(model, counts)
         native, dims = model.native_dims or 1, model.dims or 1
         seeds = (f"{model.family}\0{text}".encode("utf-8", "surrogatepass") for text in texts)
         raw = b"".join(hashlib.shake_256(seed).digest(native * 4) for seed in seeds)
@@ -100,25 +102,14 @@ def _tiny(name: str, dims: int) -> EmbeddingModel:
     return EmbeddingModel(name=name, dims=dims, allowed_dims=allowed, matryoshka="prefix", unit_length="yes")
 
 
-def _check_tokens(model: EmbeddingModel, counts: Sequence[int]) -> None:
-    longest, total = max(counts), sum(counts)
-    if model.max_tokens is not None and longest > model.max_tokens:
-        message = f"This model's maximum context length is {model.max_tokens} tokens, however you requested {longest}"
-        raise Refusal(f"{message} tokens. Please reduce your prompt.", param="input")
-    if model.max_request_tokens is not None and total > model.max_request_tokens:
-        message = f"Requested {total} tokens, max {model.max_request_tokens} tokens per request"
-        raise Refusal(message, param="input", code="max_tokens_per_request")
-
-
 def _duration(recording: Recording) -> float:
-    if recording.data[:4] != b"RIFF":
-        return len(recording.data) / _BYTES_PER_SECOND
+    container = audio.sniff(recording.data)
     try:
-        with wave.open(io.BytesIO(recording.data)) as file:
-            return float(file.getnframes() / file.getframerate())
-    except (wave.Error, EOFError, ZeroDivisionError):
+        known = None if container is None else audio.seconds(recording.data, container)
+    except AudioError:
         message = "The audio file could not be decoded or its format is not supported."
         raise Refusal(message, param="file") from None
+    return len(recording.data) / _BYTES_PER_SECOND if known is None else known
 
 
 def _murmur(name: str, duration: float) -> Said:

@@ -46,10 +46,11 @@ class Responder:
     Args:
         brain: Computes what is asked for.
         owner: What the list of models gives as ``owned_by``.
+        hint: Said behind the refusal of a model that it does not know.
     """
 
-    def __init__(self, brain: Brain, *, owner: str = "voxvec") -> None:
-        self._brain, self._owner = brain, owner
+    def __init__(self, brain: Brain, *, owner: str = "voxvec", hint: str = "") -> None:
+        self._brain, self._owner, self._hint = brain, owner, hint
 
     def __call__(self, request: Request) -> Reply:
         """Answer; a refusal is an answer too."""
@@ -89,7 +90,7 @@ class Responder:
         model = self._brain.models().get(name)
         if model is None:
             raise Refusal(
-                f"The model `{name}` does not exist or you do not have access to it.",
+                f"The model `{name}` does not exist or you do not have access to it.{self._hint}",
                 status=404,
                 code="model_not_found",
             )

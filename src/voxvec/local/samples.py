@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voxvec.errors import AudioError, MissingExtraError
+from voxvec.transcription import audio
 
 __all__ = ["RATE", "read", "resample"]
 
@@ -53,7 +54,7 @@ def _decode(data: bytes) -> npt.NDArray[np.float32]:
     try:
         import av.error  # noqa: PLC0415 -- an optional package, only for what the standard library cannot read
     except ImportError:
-        raise MissingExtraError("anything but a 16-bit WAV", extra="audio") from None
+        raise MissingExtraError(f"reading {_kind(data)}", extra="audio") from None
     try:
         with av.open(io.BytesIO(data), mode="r") as container:
             resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
@@ -63,6 +64,13 @@ def _decode(data: bytes) -> npt.NDArray[np.float32]:
         raise AudioError(f"the recording cannot be decoded: {error}") from None
     parts = [frame.to_ndarray()[0] for frame in frames]
     return np.concatenate([np.empty(0, dtype=np.float32), *parts])
+
+
+def _kind(data: bytes) -> str:
+    container = audio.sniff(data)
+    if container is None:
+        raise AudioError("the recording cannot be decoded: it is of no known kind")
+    return "a WAV of other than 16 bits" if container == "wav" else container.upper()
 
 
 def resample(samples: npt.NDArray[np.float32], rate: int) -> npt.NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """An `httpx2` transport that answers in process: the same client code, a different wire.
 
-Promises that whatever the responder says arrives as if it came over a network. The work of
+Promises that whatever the responder says arrives as if it came over a network, and that what
+it raises arrives as it is: neither `httpx2` nor openai wraps what is not theirs. The work of
 the async twin runs in a thread, so that it never holds up the event loop.
 """
 

@@ -26,7 +26,7 @@ from voxvec.errors import ConfigError, NetworkError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["VOCABULARY", "WEIGHTS", "cache_folder", "find", "install"]
+__all__ = ["VOCABULARY", "WEIGHTS", "cache_folder", "damaged", "find", "install"]
 
 WEIGHTS: Final = "model.safetensors"
 VOCABULARY: Final = "vocab.txt"
@@ -68,6 +68,14 @@ def find() -> Path:
             "Fetch them once (88 MB) with: voxvec local install, or voxvec.local.install()"
         )
     return folder
+
+
+def damaged(folder: Path, error: Exception) -> ConfigError:
+    """What to say if the files are there, and cannot be what was installed."""
+    return ConfigError(
+        f"the weights in {folder} are damaged: {error}; nothing was sent. "
+        "Delete the folder and run: voxvec local install"
+    )
 
 
 def install(say: Callable[[str], object] | None = None) -> Path:

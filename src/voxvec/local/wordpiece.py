@@ -1,7 +1,7 @@
 """BERT's uncased WordPiece: from text to the token ids that MiniLM reads.
 
 Pure. Gives what the ``tokenizers`` library gives, but for a literal ``[CLS]`` in a text,
-which is text here and never a special token.
+which is text here and never a special token. Is a `voxvec.tokens.Tokenizer`.
 
 Source:
     Devlin et al., *BERT* (2019), §3; the reference code's ``BasicTokenizer`` and
@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Final
+
+from voxvec.tokens import cut_by_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,24 +93,17 @@ class WordPiece:
         self._longest = max(map(len, vocabulary))
         self._spell = lru_cache(maxsize=1 << 16)(self._spell_anew)
 
-    def encode(self, text: str, *, limit: int | None = None) -> list[int]:
-        """Token ids of a text, ``[CLS]`` first and ``[SEP]`` last.
-
-        Args:
-            text: Any text.
-            limit: Most ids to give, both special ones among them, at least 2; the rest of the text is left out.
-        """
-        room = None if limit is None else limit - 2
-        ids: list[int] = []
-        for word in _words(text):
-            ids += self._spell(word)
-            if room is not None and len(ids) >= room:
-                break
-        return [self._start, *ids[:room], self._end]
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, ``[CLS]`` first and ``[SEP]`` last."""
+        return [self._start, *chain.from_iterable(map(self._spell, _words(text))), self._end]
 
     def count(self, text: str) -> int:
-        """How many tokens a text is, with both special ones, however long it is."""
+        """How many tokens a text is, with both special ones."""
         return 2 + sum(len(self._spell(word)) for word in _words(text))
+
+    def cut(self, text: str, limit: int) -> list[str]:
+        """The text in pieces of at most so many tokens each, with both special ones; see `voxvec.tokens.Tokenizer`."""
+        return cut_by_count(text, limit, self.count)
 
     def _spell_anew(self, word: str) -> tuple[int, ...]:
         """The longest known piece, then the longest that goes on, and so forth."""
