@@ -12,7 +12,8 @@ from voxvec import models
 from voxvec.models import EmbeddingModel, TranscriptionModel
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
-VERBS = ["demo", "transcribe", "translate", "embed", "search", "models", "plan", "cache", "local", "doctor"]
+VERBS = ["demo", "transcribe", "translate", "embed", "search", "models", "plan"]
+VERBS += ["cache", "cache stats", "cache prune", "cache clear", "local", "local install", "doctor"]
 
 
 def known(value: object) -> str:
@@ -99,13 +100,16 @@ def help_of(*words: str) -> str:
 
 
 def cli_page() -> str:
-    sections = "\n\n".join(f"## voxvec {verb}\n\n```text\n{help_of(verb)}\n```" for verb in VERBS)
+    sections = "\n\n".join(f"## voxvec {verb}\n\n```text\n{help_of(*verb.split())}\n```" for verb in VERBS)
     return f"""# Command line
 
 Made by `python -m tests.make_reference`. `pip install 'voxvec[cli]'` brings the command.
 
 Results go to standard output, everything else to standard error. The exit code is 0 for success, 1 for an error that a
 line on standard error explains, 2 for wrong usage, 130 after Ctrl-C.
+
+With `--json` such an error is an object on standard output: `{{"error": {{"type": …, "message": …, "billed": …}}}}`.
+Where several files are given, `failed` lists those that failed.
 
 ```text
 {help_of()}

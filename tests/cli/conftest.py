@@ -45,6 +45,7 @@ def server(fake, monkeypatch):
 def keyless(fake, monkeypatch):
     """The fake in the place of the keyless backend, which would need weights and a recogniser."""
     monkeypatch.setattr(vv.local, "client", fake.client)
+    monkeypatch.setattr(weights, "find", lambda: None)
     return fake
 
 

@@ -1,5 +1,6 @@
 import pytest
 
+import voxvec as vv
 from voxvec import local
 
 DEMO = local.demo_recording()
@@ -95,7 +96,19 @@ def test_a_recording_without_speech_is_no_answer(keyless, run, talk):
     assert "no speech" in result.stderr
 
 
-def test_missing_weights_are_told_before_the_recording_is_heard(run):
+def test_the_warning_about_the_recognizer_names_the_recording(radio, run):
+    assert "voxvec: town-radio.wav: offline, English only, low accuracy\n" in run("demo").stderr
+
+
+def test_an_empty_question_is_one_line(radio, run):
+    result = run("demo", "--ask", "")
+
+    assert (result.exit_code, radio.asked, result.stderr.count("\n")) == (1, 0, 1)
+    assert "the question is empty" in result.stderr
+
+
+def test_missing_weights_are_told_before_anything_is_made(run, monkeypatch):
+    monkeypatch.delattr(vv.local, "client")
     result = run("demo")
 
     assert result.exit_code == 1

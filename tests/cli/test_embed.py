@@ -1,11 +1,13 @@
 import json
 import os
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 import voxvec as vv
+from voxvec.errors import InputError
 from voxvec.testing import FakeOpenAI
 
 
@@ -100,13 +102,75 @@ def test_a_blank_line_is_refused_by_its_place(server, run, home):
     result = run("embed", "gap.txt")
 
     assert (result.exit_code, server.asked) == (1, 0)
-    assert "gap.txt:2" in result.stderr
+    assert result.stderr == (
+        "voxvec: gap.txt:2 is blank; remove it, or pass --skip-blank to leave such lines out. Nothing was sent\n"
+    )
 
 
-def test_many_refused_lines_are_counted_not_listed(server, run):
-    result = run("embed", "-", stdin="a\n" + "\n" * 9)
+def test_many_blank_lines_are_counted_not_listed(server, run):
+    result = run("embed", "-", stdin="a\n" + " \n" * 9)
 
-    assert "-:2, -:3, -:4, -:5, -:6 and 4 more" in result.stderr
+    assert "-:2, -:3, -:4, -:5, -:6 and 4 more are blank; remove them" in result.stderr
+
+
+def test_blank_lines_are_left_out_on_demand(server, answer, home):
+    (home / "gap.txt").write_text("kitten\n\n \t\ncat\n")
+
+    assert answer("embed", "gap.txt", "--skip-blank", "--dims", 8)["texts"] == 2
+
+
+def test_a_line_that_is_too_long_is_named_without_advice_for_programs(server, run, home):
+    pytest.importorskip("tiktoken")
+    (home / "long.txt").write_text("cat\n" + "cat " * 9_000 + "\n")
+    result = run("embed", "long.txt")
+
+    assert (result.exit_code, server.asked) == (1, 0)
+    assert "long.txt:2 has " in result.stderr
+    assert result.stderr.endswith("shorten it. Nothing was sent\n")
+    assert not any(word in result.stderr for word in ("text 1", "on_long", "on_error"))
+
+
+def test_what_is_wrong_with_no_line_in_particular_stays_as_it_is(server, run, texts, monkeypatch):
+    def refuse(*_, **__):
+        raise InputError("nothing can be done")
+
+    monkeypatch.setattr(vv.Embedder, "embed", refuse)
+
+    assert run("embed", texts).stderr == "voxvec: nothing can be done\n"
+
+
+def test_one_vector_is_not_several(server, run):
+    result = run("embed", "-", stdin="kitten")
+
+    assert "voxvec: 1 vector of 1536 dims by text-embedding-3-small; 1 request, " in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other pipes")
+def test_texts_come_through_a_pipe_with_a_name_too(server, answer, home):
+    os.mkfifo(home / "pipe")
+    writer = threading.Thread(target=(home / "pipe").write_text, args=("kitten\ncat\n",))
+    writer.start()
+
+    assert answer("embed", "pipe", "--dims", 8)["texts"] == 2
+    writer.join()
+
+
+def test_an_output_whose_name_is_too_long_is_refused_before_anything_is_sent(server, run, texts):
+    result = run("embed", texts, "-o", "v" * 300 + ".npz")
+
+    assert (result.exit_code, server.asked) == (1, 0)
+    assert "vvv.npz cannot be written" in result.stderr
+
+
+def test_an_output_that_fails_is_named_as_the_user_named_it(server, run, texts, monkeypatch):
+    def full(_, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(vv.Embeddings, "save", full)
+    result = run("embed", texts, "-o", "v.npz")
+
+    assert result.exit_code == 1
+    assert "voxvec: v.npz: No space left on device\n" in result.stderr
 
 
 def test_an_output_that_was_there_survives_a_failure(server, run, texts, home):
@@ -182,12 +246,19 @@ def test_what_is_no_text_is_refused(server, run, home, data, reason):
     assert reason in result.stderr
 
 
-@pytest.mark.parametrize(("name", "reason"), [("missing.txt", "cannot be read"), (".", "no regular file")])
-def test_a_file_that_cannot_be_read_is_refused(server, run, name, reason):
+@pytest.mark.parametrize("data", [b"", b"not a recording"])
+def test_a_recording_is_known_by_its_name_even_if_it_is_broken(server, run, home, data):
+    (home / "talk.MP3").write_bytes(data)
+
+    assert "talk.MP3 is a recording" in run("embed", "talk.MP3").stderr
+
+
+@pytest.mark.parametrize("name", ["missing.txt", "."])
+def test_a_file_that_cannot_be_read_is_refused(server, run, name):
     result = run("embed", name)
 
     assert result.exit_code == 1
-    assert reason in result.stderr
+    assert f"{name} cannot be read" in result.stderr
 
 
 def test_dims_the_model_cannot_give_are_refused_with_those_it_can(server, run, texts):

@@ -16,13 +16,27 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import voxvec.__main__ as entry
-from voxvec.cli import app, screen
+from voxvec.cli import app, doctor, screen
 from voxvec.cli.bill import Bill
 from voxvec.errors import VoxvecWarning
 from voxvec.testing import FakeOpenAI
 
 VERBS = ["demo", "transcribe", "translate", "embed", "search", "models", "plan", "doctor"]
 VERBS += ["cache stats", "cache prune", "cache clear", "local install"]
+
+
+def shell(line, home):
+    """A real shell, in which ``voxvec`` is this one."""
+    source = str(Path(entry.__file__).parents[1])
+    done = subprocess.run(  # noqa: S603 -- our own line
+        ["/bin/sh", "-c", line.replace("voxvec", f"'{sys.executable}' -m voxvec")],
+        env={**os.environ, "PYTHONPATH": source},
+        cwd=home,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 def command(*args, **options):
@@ -48,6 +62,18 @@ def test_every_verb_has_help_and_json(run, verb):
 
     assert result.exit_code == 0
     assert "--json" in result.stdout
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_h_is_short_for_help(run, verb):
+    assert run(*verb.split(), "-h").stdout == run(*verb.split(), "--help").stdout
+
+
+@pytest.mark.parametrize(("found", "shown"), [("1.2.3", "1.2.3"), (None, "(not installed as a package)")])
+def test_the_version_is_told(run, monkeypatch, found, shown):
+    monkeypatch.setattr(doctor, "installed", lambda _: found)
+
+    assert run("--version").stdout == f"voxvec {shown}\n"
 
 
 def test_without_a_verb_the_verbs_are_listed(run):
@@ -166,6 +192,75 @@ def test_a_full_disk_is_one_line(run, monkeypatch):
     assert (result.exit_code, result.stderr) == (1, "voxvec: v.npz: No space left on device\n")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no such device here")
+@pytest.mark.parametrize("args", ["models", "models nonsense --json"])
+def test_a_result_that_cannot_be_printed_is_one_line(home, args):
+    code, _, err = shell(f"voxvec {args} > /dev/full", home)
+
+    assert (code, err.count("\n")) == (1, 1), err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such shell there")
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("voxvec models >&-", "stdout is closed"),
+        ("voxvec --help >&-", "stdout is closed"),
+        ("voxvec embed - <&-", "stdin is closed"),
+    ],
+)
+def test_a_closed_stream_is_one_line(home, line, reason):
+    code, out, err = shell(line, home)
+
+    assert (code, out, err.count("\n")) == (1, "", 1), err
+    assert reason in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such shell there")
+def test_a_closed_stderr_costs_the_remarks_only(home):
+    assert shell("voxvec models 2>&-", home)[0] == 0
+    assert shell("voxvec models nonsense 2>&-", home)[:2] == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("args", "kind"),
+    [
+        (["demo"], "ConfigError"),
+        (["transcribe", "x.wav", "--model", "whisper-1"], "ConfigError"),
+        (["translate", "x.wav"], "ConfigError"),
+        (["embed", "missing.txt"], "InputError"),
+        (["search", "", "--in", "missing.txt"], "InputError"),
+        (["plan", "t.txt", "--embedding-model", "whisper-1"], "ConfigError"),
+        (["models", "nonsense"], "ConfigError"),
+        (["cache", "stats"], "CacheError"),
+        (["cache", "clear"], "CacheError"),
+        (["cache", "prune", "--older-than", "1d"], "CacheError"),
+    ],
+)
+def test_json_tells_of_an_error_as_well(run, home, tmp_path, args, kind):
+    (home / "t.txt").write_text("kitten\n")
+    if args[0] == "cache":
+        (tmp_path / "cache" / "cache.db").mkdir(parents=True)
+    result = run(*args, "--json")
+    found = json.loads(result.stdout)["error"]
+
+    assert (result.exit_code, found["type"], found["billed"]) == (1, kind, "no")
+    assert result.stderr.endswith(f"voxvec: {found['message']}\n")
+
+
+def test_json_tells_of_what_the_system_refused_too(run, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "v.npz")
+
+    monkeypatch.setattr("voxvec.models.names", full)
+
+    assert json.loads(run("models", "--json").stdout)["error"] == {
+        "type": "OSError",
+        "message": "v.npz: No space left on device",
+        "billed": "maybe",
+    }
+
+
 def test_an_error_without_a_file_is_one_line_too(run, monkeypatch):
     def broken(*_):
         raise OSError("something\nis wrong")
@@ -227,6 +322,11 @@ def test_no_time_shows_sixty_seconds_and_times_keep_their_order(a, b):
 )
 def test_money_is_shown_to_its_last_digit(dollars, shown):
     assert screen.money(dollars) == shown
+
+
+@pytest.mark.parametrize(("n", "shown"), [(0, "0 texts"), (1, "1 text"), (2_000, "2,000 texts")])
+def test_one_is_not_several(n, shown):
+    assert screen.count(n, "text") == shown
 
 
 def test_an_unknown_cost_makes_the_sum_unknown():

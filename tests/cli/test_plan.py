@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 
@@ -42,11 +44,59 @@ def test_a_plan_for_a_named_model_needs_no_key(answer, home, talk):
     assert [file["model"] for file in found["files"]] == ["text-embedding-3-large", "whisper-1"]
 
 
-def test_lines_that_would_be_refused_are_named(server, run, notes):
-    result = run("plan", notes)
+def test_blank_lines_are_refused_as_they_are_when_embedding(server, run, notes, talk):
+    result = run("plan", notes, talk)
 
-    assert result.exit_code == 0
-    assert f"{notes}:2: " in result.stderr
+    assert (result.exit_code, result.stderr) == (1, run("embed", notes).stderr)
+    assert str(talk) in result.stdout
+
+
+def test_blank_lines_are_left_out_on_demand(server, answer, notes):
+    assert answer("plan", notes, "--skip-blank")["files"][0]["texts"] == 3
+
+
+def test_lines_that_are_too_long_are_refused_as_they_are_when_embedding(server, run, home):
+    pytest.importorskip("tiktoken")
+    (home / "long.txt").write_text("cat " * 9_000)
+    result = run("plan", "long.txt")
+
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", run("embed", "long.txt").stderr)
+
+
+@pytest.mark.parametrize("data", [b"", b"not a recording", b"RIFF"])
+def test_a_broken_recording_is_refused_as_it_is_when_transcribing(server, run, home, data):
+    (home / "talk.flac").write_bytes(data)
+    result = run("plan", "talk.flac")
+
+    assert (result.exit_code, result.stderr) == (1, run("transcribe", "talk.flac").stderr)
+    assert "talk.flac" in result.stderr
+
+
+def test_json_names_what_would_be_refused(server, run, home, talk):
+    (home / "empty.wav").write_bytes(b"")
+    result = run("plan", "empty.wav", talk, "--json")
+    found = json.loads(result.stdout)
+
+    assert result.exit_code == 1
+    assert [failed["file"] for failed in found["failed"]] == ["empty.wav"]
+    assert [planned["file"] for planned in found["files"]] == [str(talk)]
+
+
+def test_what_goes_wrong_for_every_file_stops_the_plan(server, run, home):
+    (home / "t.txt").write_text("kitten\n")
+    result = run("plan", "t.txt", "t.txt", "--embedding-model", "whisper-1")
+
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+
+
+def test_a_recording_from_stdin_is_planned(server, answer, talk):
+    assert answer("plan", "-", stdin=talk.read_bytes())["files"][0]["seconds"] == 4.0
+
+
+def test_one_text_is_not_several(server, run, home):
+    (home / "t.txt").write_text("kitten\n")
+
+    assert "1 text," in run("plan", "t.txt").stdout
 
 
 def test_an_unknown_price_makes_an_unknown_total(server, run, talk):

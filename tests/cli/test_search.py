@@ -61,9 +61,42 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(server, run, hom
 
 
 def test_a_failure_of_the_query_costs_no_transcription(spoken, run, talk):
-    result = run("search", "", "--in", talk)
+    spoken.fail_next(401)
 
-    assert (result.exit_code, spoken.asked) == (1, 0)
+    assert run("search", "cat", "--in", talk).exit_code == 1
+    assert [asked.model for asked in spoken.requests] == ["text-embedding-3-small"]
+
+
+@pytest.mark.parametrize("question", ["", "  "])
+def test_an_empty_question_is_one_line(server, run, notes, question):
+    result = run("search", question, "--in", notes)
+
+    assert (result.exit_code, server.asked) == (1, 0)
+    assert result.stderr == "voxvec: the question is empty; say what to look for. Nothing was sent\n"
+
+
+def test_a_question_that_is_too_long_is_called_the_question(server, run, notes):
+    pytest.importorskip("tiktoken")
+
+    assert "voxvec: the question has " in run("search", "cat " * 9_000, "--in", notes).stderr
+
+
+def test_the_usage_line_has_the_files_behind_the_option(run):
+    assert "search QUERY --in FILE… [OPTIONS]\n" in run("search", "--help").stdout
+
+
+def test_a_recording_from_stdin_is_searched(spoken, answer, talk):
+    args = ("search", "a dog barks", "--in", "-", "--transcription-model", "whisper-1")
+
+    assert answer(*args, stdin=talk.read_bytes())["hits"][0]["start"] == 2.0
+
+
+def test_a_broken_recording_is_not_searched_as_a_text(server, run, home):
+    (home / "talk.wav").write_text("RIFF, they said\n")
+    result = run("search", "cat", "--in", "talk.wav")
+
+    assert result.exit_code == 1
+    assert "talk.wav" in result.stderr
 
 
 def test_files_without_text_are_refused(server, run, home):

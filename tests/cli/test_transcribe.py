@@ -142,6 +142,27 @@ def test_subtitles_are_refused_if_a_model_turns_out_to_give_no_times(spoken, run
     assert result.stdout == ""
 
 
+def test_a_recording_comes_from_stdin_too(spoken, run, answer, talk):
+    run("transcribe", talk)
+    found = answer("transcribe", "-", stdin=talk.read_bytes())
+
+    assert [each["file"] for each in found["transcripts"]] == ["-"]
+    assert (found["cached"], spoken.asked) == (1, 1)
+
+
+def test_nothing_on_stdin_is_an_empty_recording(server, run):
+    result = run("transcribe", "-", stdin=b"")
+
+    assert result.exit_code == 1
+    assert "voxvec: -: the recording is empty" in result.stderr
+
+
+def test_a_file_that_is_named_by_the_error_is_not_named_twice(server, run):
+    result = run("transcribe", "missing.wav")
+
+    assert result.stderr.count("missing.wav") == 1
+
+
 def test_the_language_goes_to_the_model(spoken, run, talk):
     run("transcribe", talk, "--language", "Korean")
 

@@ -34,6 +34,7 @@ def test_stats_tell_what_the_cache_file_holds(run, answer, tmp_path):
 @pytest.mark.usefixtures("kept")
 def test_clear_forgets_everything(run, answer):
     assert run("cache", "clear").stdout == "3 rows removed\n"
+    assert run("cache", "clear").stdout == "0 rows removed\n"
     assert answer("cache", "clear") == {"removed": 0}
     assert answer("cache", "stats")["rows"] == 0
 
@@ -69,6 +70,16 @@ def test_a_cache_that_cannot_be_trusted_is_one_line(run, tmp_path):
 
 
 # -- local
+
+
+def test_a_cache_file_that_is_none_can_be_gone_round(server, run, home, tmp_path):
+    (tmp_path / "cache").mkdir(mode=0o700)
+    (tmp_path / "cache" / "cache.db").write_bytes(b"precious " * 200)
+    (home / "t.txt").write_text("kitten\n")
+
+    assert "; use --no-cache, or another folder by VOXVEC_CACHE_DIR\n" in run("embed", "t.txt").stderr
+    assert "; use another folder by VOXVEC_CACHE_DIR\n" in run("cache", "stats").stderr
+    assert run("embed", "t.txt", "--no-cache").exit_code == 0
 
 
 def test_install_prints_the_folder_and_says_what_it_does(run, answer, monkeypatch, tmp_path):
@@ -134,6 +145,27 @@ def test_doctor_never_shows_the_key_nor_the_path_of_the_url(run, answer, monkeyp
     assert "secret-path" not in run("doctor").output
 
 
+@pytest.mark.parametrize(
+    ("url", "server"), [("http://localhost:8000/v1", "localhost:8000"), ("nonsense", "that server")]
+)
+def test_an_address_without_a_key_is_told_by_doctor_and_by_what_answers(keyless, run, monkeypatch, url, server):
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    line = (
+        "OPENAI_BASE_URL is set but OPENAI_API_KEY is not: set it (to anything, if the server needs none) "
+        f"to use {server}; the keyless backend answers"
+    )
+
+    assert f"voxvec: {line}: all-MiniLM-L6-v2 (English only)\n" in run("embed", "-", stdin="kitten").stderr
+    assert line in run("doctor").stdout
+
+
+def test_machines_read_keys_without_blanks(answer, tmp_path):
+    found = answer("doctor")
+
+    assert found["cache_folder"] == str(tmp_path / "cache")
+    assert not any(" " in key for key in found)
+
+
 def test_doctor_goes_on_past_what_is_broken(run, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "nonsense")
     result = run("doctor")
@@ -155,7 +187,7 @@ def test_doctor_finds_the_weights(answer, monkeypatch, tmp_path):
 
 
 def test_doctor_names_the_line_that_installs_a_missing_extra(run, answer, monkeypatch):
-    monkeypatch.setattr(room, "_version", lambda package: None if package == "av" else "1")
+    monkeypatch.setattr(room, "installed", lambda package: None if package == "av" else "1")
 
     assert "pip install 'voxvec[audio]'" in run("doctor").stdout
     assert answer("doctor")["extras"]["audio"] == {"installed": False, "missing": ["av"]}

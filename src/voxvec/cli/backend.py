@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import voxvec as vv
 from voxvec.cli import screen
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     import openai
 
-__all__ = ["Backend", "cache_path", "has_key"]
+__all__ = ["Backend", "cache_path", "has_key", "host", "why_keyless"]
 
 _EMBEDDING: Final = "text-embedding-3-small"
 _TRANSCRIPTION: Final = "gpt-transcribe"
@@ -31,6 +32,31 @@ _KEYLESS: Final = {_KEYLESS_EMBEDDING, _KEYLESS_TRANSCRIPTION}
 def has_key() -> bool:
     """Whether there is a key in the environment."""
     return bool(os.environ.get("OPENAI_API_KEY", "").strip())
+
+
+def host() -> str:
+    """The server that the environment names, without the path and the query: keys have been seen in both.
+
+    Raises:
+        ConfigError: ``OPENAI_BASE_URL`` is no address of a server.
+    """
+    from voxvec._door import origin_of  # noqa: PLC0415 -- imports what help does not need
+
+    return urlsplit(origin_of(None)).netloc
+
+
+def why_keyless() -> str:
+    """Why no server answers where no model is named."""
+    if not os.environ.get("OPENAI_BASE_URL"):
+        return "OPENAI_API_KEY is not set, so the keyless backend answers"
+    try:
+        server = host()
+    except ConfigError:
+        server = "that server"
+    return (
+        "OPENAI_BASE_URL is set but OPENAI_API_KEY is not: set it (to anything, if the server needs none) "
+        f"to use {server}; the keyless backend answers"
+    )
 
 
 def cache_path() -> Path:
@@ -52,7 +78,7 @@ class Backend:
         self._sends = sends
         self._cache = vv.SqliteCache(cache_path()) if keep else None
         # Whoever chose it need not be told.
-        self._told = keyless is not None
+        self._told: set[str] | None = set() if keyless is None else None
 
     def embedder(self, model: str | None = None, *, dims: int | None = None) -> vv.Embedder:
         """A client that embeds.
@@ -88,7 +114,7 @@ class Backend:
     def _choose(self, model: str | None, usual: str, keyless: str) -> tuple[str, openai.OpenAI | None]:
         if model in _KEYLESS or (model is None and self._keyless):
             if model is None:
-                self._tell()
+                self._tell(keyless)
             return model or keyless, vv.local.client()
         if self._sends and not has_key():
             raise ConfigError(
@@ -97,10 +123,11 @@ class Backend:
             )
         return model or usual, None
 
-    def _tell(self) -> None:
-        if not self._told:
-            screen.say(
-                "OPENAI_API_KEY is not set, so the keyless backend answers: "
-                f"{_KEYLESS_EMBEDDING} and {_KEYLESS_TRANSCRIPTION} (English only)"
-            )
-        self._told = True
+    def _tell(self, name: str) -> None:
+        """Say once who answers instead of a server; of the second model only what is new."""
+        if self._told is None or name in self._told:
+            return
+        screen.say(
+            f"{name} (English only) answers as well" if self._told else f"{why_keyless()}: {name} (English only)"
+        )
+        self._told.add(name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from voxvec.cli.screen import Json, money
+from voxvec.cli.screen import Json, count, money
 
 if TYPE_CHECKING:
     from voxvec.embedding.vectors import Embeddings
@@ -64,9 +64,8 @@ class Bill:
         )
 
     def __str__(self) -> str:
-        requests = "1 request" if self.requests == 1 else f"{self.requests:,} requests"
         hits = f"{self.cached:,} of {self.asked:,} from the cache"
-        return f"{requests}, {self.tokens:,} tokens, {money(self.cost)}, {hits}"
+        return f"{count(self.requests, 'request')}, {count(self.tokens, 'token')}, {money(self.cost)}, {hits}"
 
     def as_json(self) -> dict[str, Json]:
         """The same for machines; money as a string, so that no digit is lost."""

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 import voxvec as vv
-from voxvec.cli import screen
+from voxvec.cli import passages, screen
 from voxvec.cli.backend import Backend
 from voxvec.cli.bill import Bill
 from voxvec.cli.options import AsJson, NoCache
 from voxvec.errors import AudioError
+from voxvec.local import weights
 
 __all__ = ["demo"]
 
@@ -60,9 +61,13 @@ def demo(
 ) -> None:
     """Hear a recording and answer questions about it."""
     name, recording, questions = _material(audio, ask)
+    for question in questions:
+        passages.check(question)
+    if not online:
+        weights.find()  # hearing a recording takes long; whatever is missing is told before
     backend = Backend(keep=not no_cache, keyless=not online)
     with backend.embedder() as embedder, backend.transcriber() as transcriber:
-        # First, because it tells in a second whether anything is missing on this machine.
+        # First, because it tells in a second whether the server answers at all.
         asked = embedder.embed(questions, input_type="query")
         transcript = transcriber.transcribe(recording)
         segments = [segment for segment in transcript.segments if segment.text.strip()]
@@ -72,7 +77,7 @@ def demo(
     answers = _answers(questions, asked, vv.Index(vectors, items=segments))
     bill = Bill.of_transcript(transcript) + Bill.of_vectors(vectors) + Bill.of_vectors(asked)
     for warning in transcript.warnings:
-        screen.say(warning)
+        screen.say(f"{name}: {warning}")
     if as_json:
         _show_json(transcript, vectors, answers, bill)
     else:

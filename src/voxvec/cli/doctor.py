@@ -5,17 +5,16 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, TypeAlias
-from urllib.parse import urlsplit
 
 import voxvec as vv
 from voxvec.caches.place import journal_mode_for
 from voxvec.cli import screen
-from voxvec.cli.backend import cache_path, has_key
+from voxvec.cli.backend import cache_path, has_key, host, why_keyless
 from voxvec.cli.options import AsJson
 from voxvec.errors import VoxvecError
 from voxvec.local import weights
 
-__all__ = ["EXTRAS", "doctor"]
+__all__ = ["EXTRAS", "doctor", "installed"]
 
 EXTRAS: Final = {
     "audio": ("av",),
@@ -39,11 +38,11 @@ Finding: TypeAlias = tuple[str, str, screen.Json]
 def doctor(*, as_json: AsJson = False) -> None:
     """Show versions, settings and what is missing."""
     found = [*_versions(), *_settings(), *_cache(), *_weights()]
-    extras = {name: [package for package in packages if not _version(package)] for name, packages in EXTRAS.items()}
+    extras = {name: [package for package in packages if not installed(package)] for name, packages in EXTRAS.items()}
     if as_json:
         screen.show_json({**{name: value for name, _, value in found}, "extras": _extras_as_json(extras)})
         return
-    rows = [(name, shown) for name, shown, _ in found]
+    rows = [(name.replace("_", " "), shown) for name, shown, _ in found]
     rows += [(f"[{name}]", _missing(name) if missing else "installed") for name, missing in extras.items()]
     screen.show(screen.columns(rows))
 
@@ -51,9 +50,9 @@ def doctor(*, as_json: AsJson = False) -> None:
 def _versions() -> Iterator[Finding]:
     found = {
         "python": f"{platform.python_version()} ({platform.python_implementation()}, {platform.system()})",
-        "voxvec": _version("voxvec"),
-        "openai": _version("openai"),
-        "numpy": _version("numpy"),
+        "voxvec": installed("voxvec"),
+        "openai": installed("openai"),
+        "numpy": installed("numpy"),
         "sqlite": sqlite3.sqlite_version,
     }
     for name, value in found.items():
@@ -61,21 +60,14 @@ def _versions() -> Iterator[Finding]:
 
 
 def _settings() -> Iterator[Finding]:
-    yield "key", "OPENAI_API_KEY is set" if has_key() else "OPENAI_API_KEY is not set: the keyless backend", has_key()
-    host = _told(_host)
-    yield "host", host, host
-
-
-def _host() -> str:
-    from voxvec._door import origin_of  # noqa: PLC0415 -- imports what help does not need
-
-    # The host alone: keys have been seen in the path and the query.
-    return urlsplit(origin_of(None)).netloc
+    yield "key", "OPENAI_API_KEY is set" if has_key() else why_keyless(), has_key()
+    server = _told(host)
+    yield "host", server, server
 
 
 def _cache() -> Iterator[Finding]:
     path = cache_path()
-    yield "cache folder", str(path.parent), str(path.parent)
+    yield "cache_folder", str(path.parent), str(path.parent)
     journal = _told(_journal)
     yield "journal", journal, journal
 
@@ -106,7 +98,8 @@ def _told(look: Callable[[], str]) -> str:
         return str(error)
 
 
-def _version(package: str) -> str | None:
+def installed(package: str) -> str | None:
+    """Version of a package; None if it is not installed as one."""
     try:
         return version(package)
     except PackageNotFoundError:

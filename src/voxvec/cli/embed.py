@@ -11,7 +11,7 @@ import typer
 from voxvec.cli import files, passages, screen
 from voxvec.cli.backend import Backend
 from voxvec.cli.bill import Bill
-from voxvec.cli.options import AsJson, NoCache
+from voxvec.cli.options import AsJson, NoCache, SkipBlank
 from voxvec.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ _SUFFIXES = {".npz", ".parquet", ".jsonl"}
 
 
 def embed(
-    file: Annotated[Path, typer.Argument(help="Texts in UTF-8, one per line; - is stdin.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Texts in UTF-8, one per line; - is stdin.", show_default=False)
+    ],
     *,
     model: Annotated[
         str | None,
@@ -46,16 +48,17 @@ def embed(
             "stdout.",
         ),
     ] = None,
+    skip_blank: SkipBlank = False,
     no_cache: NoCache = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn the lines of a text file into vectors."""
     _check(file, output)
+    lines = _lines(file, skip_blank=skip_blank)
     client = Backend(keep=not no_cache).embedder(model, dims=dims)
-    lines = _lines(file)
+    with client, screen.progress("texts", len(lines)) as tell:
+        vectors = passages.embed(client, lines, progress=tell)
     texts = [line.text for line in lines]
-    with client, screen.progress("texts", len(texts)) as tell, passages.named(lines):
-        vectors = client.embed(texts, progress=tell)
     if output is not None:
         _write(texts, vectors, output)
     bill = Bill.of_vectors(vectors)
@@ -65,7 +68,7 @@ def embed(
     if output is None:
         for line in _json_lines(texts, vectors):
             screen.show(line)
-    screen.say(f"{len(vectors):,} vectors of {vectors.dims} dims by {vectors.model}; {bill}")
+    screen.say(f"{screen.count(len(vectors), 'vector')} of {vectors.dims} dims by {vectors.model}; {bill}")
 
 
 def _check(file: Path, output: Path | None) -> None:
@@ -80,12 +83,11 @@ def _check(file: Path, output: Path | None) -> None:
         raise MissingExtraError("writing .parquet", extra="arrow")
 
 
-def _lines(file: Path) -> list[passages.Passage]:
+def _lines(file: Path, *, skip_blank: bool) -> list[passages.Passage]:
     text = passages.as_text(passages.read(file), str(file))
     if text is None:
         raise InputError(f"{file} is a recording; transcribe it first, or search it. Nothing was sent")
-    # A blank line is refused by the client, with its place: left out, it would shift every vector after it.
-    return passages.lines_of(text, str(file), blank=True)
+    return passages.lines_of(text, str(file), skip_blank=skip_blank)
 
 
 def _write(texts: "Sequence[str]", vectors: "Embeddings", output: Path) -> None:

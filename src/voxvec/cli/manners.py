@@ -12,7 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from voxvec.cli import screen
-from voxvec.errors import VoxvecError, VoxvecWarning
+from voxvec.cli.options import wants_json
+from voxvec.errors import CacheError, VoxvecError, VoxvecWarning
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -31,19 +32,41 @@ class PoliteGroup(TyperGroup):
             with _warnings_as_remarks():
                 result = super().invoke(ctx)
                 sys.stdout.flush()
-        except VoxvecError as error:
-            screen.say(": ".join([*getattr(error, "__notes__", ()), str(error)]))
         except BrokenPipeError:
             _forget_stdout()
             raise typer.Exit(_UNREAD) from None
-        except OSError as error:
-            screen.say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        except (VoxvecError, OSError) as error:
+            _report(error, ctx)
         except KeyboardInterrupt:
             screen.say("stopped; what was bought before is in the cache, if there is one")
             raise typer.Exit(_INTERRUPTED) from None
         else:
             return result
         raise typer.Exit(_FAILED)
+
+
+def _report(error: VoxvecError | OSError, ctx: typer.Context) -> None:
+    """One line for people; for machines an object as well, where a result would have been."""
+    message = _message(error, ctx)
+    screen.say(message)
+    if not wants_json(ctx):
+        return
+    # What else fails, fails between a purchase and its result, or before either.
+    billed = error.billed if isinstance(error, VoxvecError) else "maybe"
+    try:
+        screen.show_json({"error": {"type": type(error).__name__, "message": message, "billed": billed}})
+        sys.stdout.flush()
+    except OSError:
+        _forget_stdout()
+
+
+def _message(error: VoxvecError | OSError, ctx: typer.Context) -> str:
+    if isinstance(error, CacheError):
+        without = "" if ctx.invoked_subcommand == "cache" else "--no-cache, or "
+        return f"{error}; use {without}another folder by VOXVEC_CACHE_DIR"
+    if isinstance(error, VoxvecError):
+        return ": ".join([*getattr(error, "__notes__", ()), str(error)])
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
 
 
 @contextmanager

@@ -1,17 +1,33 @@
 """Options that several verbs have, so that each means the same everywhere."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "EmbeddingName", "Files", "NoCache", "TranscriptionName"]
+__all__ = ["AsJson", "EmbeddingName", "NoCache", "SkipBlank", "TranscriptionName", "wants_json"]
 
 _WITHOUT_KEY = "Without OPENAI_API_KEY"
+_JSON = "voxvec.json"
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+def _note(ctx: typer.Context, value: bool) -> bool:  # noqa: FBT001 -- so typer calls it
+    ctx.meta[_JSON] = value
+    return value
+
+
+def wants_json(ctx: typer.Context) -> bool:
+    """Whether the verb that runs, or has just failed, was given ``--json``."""
+    return bool(ctx.meta.get(_JSON))
+
+
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", callback=_note, help="Print one JSON object, an error too."),
+]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither look into the cache file nor add to it.")]
-Files = Annotated[list[Path], typer.Argument(metavar="FILE…", show_default=False)]
+SkipBlank = Annotated[
+    bool, typer.Option("--skip-blank", help="Leave out lines with nothing on them, which are refused otherwise.")
+]
 EmbeddingName = Annotated[
     str | None,
     typer.Option(

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from voxvec.cli import passages, screen
+import typer
+
+from voxvec.cli import failures, passages, screen
 from voxvec.cli.backend import Backend
-from voxvec.cli.options import AsJson, EmbeddingName, Files, NoCache, TranscriptionName
+from voxvec.cli.options import AsJson, EmbeddingName, NoCache, SkipBlank, TranscriptionName
+from voxvec.errors import VoxvecError
 
 if TYPE_CHECKING:
     from voxvec.embedding.job import EmbeddingPlan
@@ -26,47 +29,85 @@ class _Row:
     cost: Decimal | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """What to plan with."""
+
+    backend: Backend
+    embedding_model: str | None
+    transcription_model: str | None
+    skip_blank: bool
+
+
 def plan(
-    files: Files,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", show_default=False, help="Text files or recordings; - is stdin.")
+    ],
     *,
     embedding_model: EmbeddingName = None,
     transcription_model: TranscriptionName = None,
+    skip_blank: SkipBlank = False,
     no_cache: NoCache = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell requests and cost beforehand; sends nothing."""
-    backend = Backend(keep=not no_cache, sends=False)
-    rows = [_row(file, backend, embedding_model, transcription_model) for file in files]
+    wish = _Wish(
+        backend=Backend(keep=not no_cache, sends=False),
+        embedding_model=embedding_model,
+        transcription_model=transcription_model,
+        skip_blank=skip_blank,
+    )
+    rows, failed = _rows(files, wish)
     requests = sum(row.requests for row in rows)
-    cost: Decimal | None = Decimal(0)
-    for row in rows:
-        cost = None if cost is None or row.cost is None else cost + row.cost
+    costs = [row.cost for row in rows if row.cost is not None]
+    cost = sum(costs, Decimal(0)) if len(costs) == len(rows) else None
     if as_json:
         listed: list[screen.Json] = [row.facts for row in rows]
-        screen.show_json({"files": listed, "requests": requests, "cost": _digits(cost)})
-        return
-    total = ("total", "", "", f"{requests:,}", "", screen.money(cost))
+        total = {"requests": requests, "cost": _digits(cost)}
+        screen.show_json({"files": listed, "failed": failures.as_json(failed), **total})
+    elif rows:
+        screen.show(_table(rows, requests, cost))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _table(rows: list[_Row], requests: int, cost: Decimal | None) -> str:
     header = ("file", "model", "size", "requests", "cached", "cost")
-    screen.show(screen.columns([header, *(row.cells for row in rows), *([total] if len(rows) > 1 else [])]))
+    total = ("total", "", "", f"{requests:,}", "", screen.money(cost))
+    return screen.columns([header, *(row.cells for row in rows), *([total] if len(rows) > 1 else [])])
 
 
-def _row(file: Path, backend: Backend, embedding_model: str | None, transcription_model: str | None) -> _Row:
+def _rows(files: list[Path], wish: _Wish) -> tuple[list[_Row], dict[str, VoxvecError]]:
+    """What each file would take, and what its verb would refuse."""
+    rows, failed = list[_Row](), dict[str, VoxvecError]()
+    for file in files:
+        try:
+            rows.append(_row(file, wish))
+        except failures.HOPELESS:
+            raise
+        except VoxvecError as error:
+            failed[str(file)] = error
+            screen.say(failures.about(str(file), error))
+    return rows, failed
+
+
+def _row(file: Path, wish: _Wish) -> _Row:
     data = passages.read(file)
     text = passages.as_text(data, str(file))
     if text is None:
-        with backend.transcriber(transcription_model) as transcriber:
-            return _recording(str(file), transcriber.plan(file))
-    lines = passages.lines_of(text, str(file), blank=True)
-    with backend.embedder(embedding_model) as embedder:
+        with wish.backend.transcriber(wish.transcription_model) as transcriber:
+            return _recording(str(file), transcriber.plan(passages.recording(file, data)))
+    lines = passages.lines_of(text, str(file), skip_blank=wish.skip_blank)
+    with wish.backend.embedder(wish.embedding_model) as embedder:
         found = embedder.plan([line.text for line in lines])
-    for at, reason in found.refused.items():
-        screen.say(f"{lines[at].place}: {reason}")
+    if found.refused:
+        raise passages.refusal(lines, found.refused)
     return _texts(str(file), embedder.model.name, found)
 
 
 def _texts(file: str, model: str, found: "EmbeddingPlan") -> _Row:
     exactly = "" if found.exact else "at most "
-    size = f"{found.texts:,} texts, {exactly}{found.tokens:,} tokens"
+    size = f"{screen.count(found.texts, 'text')}, {exactly}{screen.count(found.tokens, 'token')}"
     facts: dict[str, screen.Json] = {
         "file": file,
         "kind": "text",
@@ -74,7 +115,6 @@ def _texts(file: str, model: str, found: "EmbeddingPlan") -> _Row:
         "texts": found.texts,
         "distinct": found.distinct,
         "cached": found.cached,
-        "refused": len(found.refused),
         "requests": found.requests,
         "tokens": found.tokens,
         "exact": found.exact,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from decimal import Decimal
 
-__all__ = ["Json", "clock", "columns", "money", "progress", "say", "show", "show_json", "visible"]
+__all__ = ["Json", "clock", "columns", "count", "money", "progress", "say", "show", "show_json", "visible"]
 
 Json: TypeAlias = "str | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 
@@ -46,6 +46,11 @@ def clock(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     start = f"{hours}:{minutes:02}" if hours else f"{minutes}"
     return f"{start}:{tenths // 10:02}.{tenths % 10}"
+
+
+def count(n: int, thing: str) -> str:
+    """How many there are of something, such as ``1 text`` or ``2,000 texts``."""
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
 def money(dollars: Decimal | None) -> str:

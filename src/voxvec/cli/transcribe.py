@@ -11,16 +11,14 @@ from typing import Annotated, TypeAlias
 import typer
 
 import voxvec as vv
-from voxvec.cli import files, screen
+from voxvec.cli import failures, files, passages, screen
 from voxvec.cli.backend import Backend
 from voxvec.cli.bill import Bill
-from voxvec.cli.options import AsJson, Files, NoCache
-from voxvec.errors import AuthError, CacheError, ConfigError, MissingExtraError, QuotaError, VoxvecError
+from voxvec.cli.options import AsJson, NoCache
+from voxvec.errors import ConfigError, VoxvecError
 
 __all__ = ["Format", "transcribe", "translate"]
 
-# What goes wrong for one recording in these ways goes wrong for all.
-_HOPELESS = (AuthError, CacheError, ConfigError, MissingExtraError, QuotaError)
 _AT_ONCE = 4
 
 Outcome: TypeAlias = "vv.Transcript | VoxvecError"
@@ -35,6 +33,9 @@ class Format(StrEnum):
     JSON = "json"
 
 
+Recordings = Annotated[
+    list[Path], typer.Argument(metavar="FILE", show_default=False, help="Recordings; - is one that comes from stdin.")
+]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -83,7 +84,7 @@ class _Wish:
 
 
 def transcribe(
-    recordings: Files,
+    recordings: Recordings,
     *,
     language: Annotated[
         str | None, typer.Option(show_default=False, help="Spoken language: Korean, ko or ko-KR; else it is detected.")
@@ -103,11 +104,11 @@ def transcribe(
     """Turn recordings into text or subtitles."""
     wish = _wish(recordings, format, output, allow_estimated=allow_estimated, as_json=as_json)
     with Backend(keep=not no_cache).transcriber(model) as client:
-        _run(client, lambda file: client.transcribe(file, language=language), wish)
+        _run(client, lambda recording: client.transcribe(recording, language=language), wish)
 
 
 def translate(
-    recordings: Files,
+    recordings: Recordings,
     *,
     model: Annotated[
         str | None, typer.Option(show_default=False, help="By default whisper-1; every model for this needs a key.")
@@ -153,7 +154,7 @@ def _format(wanted: Format | None, output: Path | None) -> Format:
     return wanted
 
 
-def _run(client: "vv.Transcriber", ask: "Callable[[Path], vv.Transcript]", wish: _Wish) -> None:
+def _run(client: "vv.Transcriber", ask: "Callable[[Path | bytes], vv.Transcript]", wish: _Wish) -> None:
     """Ask about every recording, and hand each answer over as it comes."""
     if client.model.segment_times is False:
         _check_times(wish, client.model.name, "Nothing was sent")
@@ -163,7 +164,7 @@ def _run(client: "vv.Transcriber", ask: "Callable[[Path], vv.Transcript]", wish:
         for number, (file, outcome) in enumerate(_outcomes(wish.files, ask), start=1):
             if isinstance(outcome, VoxvecError):
                 failed[str(file)] = outcome
-                screen.say(f"{file}: {outcome}")
+                screen.say(failures.about(str(file), outcome))
             else:
                 bill += Bill.of_transcript(outcome)
                 done[str(file)] = outcome
@@ -177,13 +178,13 @@ def _run(client: "vv.Transcriber", ask: "Callable[[Path], vv.Transcript]", wish:
         raise typer.Exit(1)
 
 
-def _outcomes(recordings: list[Path], ask: "Callable[[Path], vv.Transcript]") -> Iterator[tuple[Path, Outcome]]:
+def _outcomes(recordings: list[Path], ask: "Callable[[Path | bytes], vv.Transcript]") -> Iterator[tuple[Path, Outcome]]:
     from voxvec._threads import in_order  # noqa: PLC0415 -- imports what help and wrong usage do not need
 
     def attempt(file: Path) -> Outcome:
         try:
-            return ask(file)
-        except _HOPELESS:
+            return ask(passages.recording(file))
+        except failures.HOPELESS:
             raise
         except VoxvecError as error:
             return error
@@ -233,7 +234,7 @@ def _as_json(wish: _Wish, done: "dict[str, vv.Transcript]", failed: dict[str, Vo
             {"file": file, "output": _name(wish.target(Path(file))), **json.loads(transcript.to_json())}
             for file, transcript in done.items()
         ],
-        "failed": [{"file": file, "error": str(error), "billed": error.billed} for file, error in failed.items()],
+        "failed": failures.as_json(failed),
     }
 
 

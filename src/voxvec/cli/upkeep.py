@@ -87,7 +87,7 @@ def _removed(rows: int, *, as_json: bool) -> None:
     if as_json:
         screen.show_json({"removed": rows})
     else:
-        screen.show(f"{rows:,} rows removed")
+        screen.show(f"{screen.count(rows, 'row')} removed")
 
 
 @local_app.callback()
