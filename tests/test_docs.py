@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+import openai
 import pytest
 from markdown_it import MarkdownIt
 from tests import make_reference
@@ -45,7 +46,16 @@ def reader(tmp_path, monkeypatch, fake_openai):
     (tmp_path / "interview.wav").write_bytes(local.demo_recording().audio)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(models, "_registry", models._Registry())
-    return fake_openai
+    made, make = [], openai.OpenAI.__init__
+
+    def note(client, *args, **options):
+        make(client, *args, **options)
+        made.append(client)
+
+    monkeypatch.setattr(openai.OpenAI, "__init__", note)
+    yield fake_openai
+    for client in made:  # the pages leave it to Python to close them, at a time of its own
+        client.close()
 
 
 WITH_CODE = [

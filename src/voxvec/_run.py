@@ -3,6 +3,8 @@
 A *lane* is what all calls of one client share: the gate, and which texts are being bought at this moment. `Lane` serves
 threads, `AsyncLane` the tasks of one event loop; both do the same things in the same order, and all
 decisions are taken elsewhere, in `voxvec.policy` and `voxvec._gate`.
+
+The file is long because both twins stand in it, one below the other, so that they can be read side by side.
 """
 
 from __future__ import annotations
