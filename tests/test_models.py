@@ -373,3 +373,8 @@ def test_a_model_that_could_be_made_gives_only_dims_it_allows(limits, native, di
     assert (dims in model) == (inside or dims == native)
     if dims in model:
         assert model.with_dims(dims).dims == dims
+
+
+def test_only_a_description_can_be_registered():
+    with pytest.raises(ConfigError, match="described by an EmbeddingModel or a TranscriptionModel"):
+        models.register("text-embedding-4")

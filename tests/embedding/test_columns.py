@@ -166,3 +166,11 @@ def test_a_table_is_refused_instead_of_embedding_its_column_names():
 def test_only_an_embedding_model_makes_an_embedder(client):
     with pytest.raises(vv.ConfigError, match="EmbeddingModel"):
         client(vv.models.find("gpt-transcribe"))
+
+
+@pytest.mark.parametrize("client", [vv.Embedder, vv.AsyncEmbedder, vv.Transcriber, vv.AsyncTranscriber])
+def test_a_namespace_is_a_text(client):
+    model = "text-embedding-3-small" if "Embedder" in client.__name__ else "gpt-transcribe"
+
+    with pytest.raises(vv.ConfigError, match="namespace must be a text or None, not 5"):
+        client(model, namespace=5)

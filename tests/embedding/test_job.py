@@ -245,3 +245,14 @@ class TestWire:
     def test_the_start_of_what_came_is_shown_without_secrets(self):
         with pytest.raises(ResponseError, match=r"text/html\): '<p>\[secret\]"):
             decode(b"<p>sk-abcdefghijkl</p>", 1, None, content_type="text/html")
+
+
+def test_a_row_that_comes_twice_counts_once():
+    buyer = EmbeddingJob(["ant", "bee"], Settings(model=EmbeddingModel(name="m", dims=DIMS)))
+    (batch,) = buyer.batches(buyer.open())
+    fresh = buyer.receive(batch, decode(reply_to(batch), 2, DIMS))
+
+    buyer.fill(fresh)
+
+    assert buyer.done() == 2
+    assert buyer.result().tolist() == [vector("ant"), vector("bee")]

@@ -208,3 +208,10 @@ def test_a_time_out_says_how_long_was_waited_and_that_it_may_cost():
 
     assert "within 1.5 s" in str(error)
     assert error.billed == "maybe"
+
+
+def test_a_client_that_was_closed_sent_nothing():
+    error = from_transport(RuntimeError("Cannot send a request, as the client has been closed."), 60.0)
+
+    assert type(error) is ConfigError
+    assert "Nothing was sent" in str(error)

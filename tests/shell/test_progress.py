@@ -3,6 +3,7 @@ import sys
 import pytest
 
 from voxvec._progress import reporter
+from voxvec.errors import ConfigError
 
 
 class Screen:
@@ -73,3 +74,10 @@ def test_a_log_gets_a_line_each_time(screen):
     tell(lambda: 4)
 
     assert shown.text == "1 of 4 texts (25%)\n4 of 4 texts (100%)\n"
+
+
+def test_what_is_no_way_to_show_progress_is_refused_and_none_shows_none():
+    with pytest.raises(ConfigError, match="progress must be True, False or a function"):
+        reporter(5, 3, "texts")
+
+    assert reporter(None, 3, "texts")(lambda: 1) is None
