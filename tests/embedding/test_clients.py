@@ -260,7 +260,7 @@ def test_after_being_killed_in_the_middle_only_what_is_missing_is_bought(tmp_pat
     children = []
 
     def kill(_, reply):
-        if fake.asked == 11 and children:
+        if fake.asked >= 11 and children:  # not ==: the other worker may have asked since
             children[0].kill()
         return reply
 
