@@ -103,6 +103,11 @@ class Twin:
             settings = {"api_key": KEY, **settings}
         return self.face((vv.Embedder if self.kind == "sync" else vv.AsyncEmbedder)(model, **settings))
 
+    def transcriber(self, model="gpt-transcribe", **settings):
+        if "client" not in settings:
+            settings = {"api_key": KEY, **settings}
+        return self.face((vv.Transcriber if self.kind == "sync" else vv.AsyncTranscriber)(model, **settings))
+
     def client(self, fake):
         return fake.client() if self.kind == "sync" else fake.async_client()
 
