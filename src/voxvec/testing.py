@@ -7,105 +7,36 @@ machine. Knows nothing about meaning: vectors of different texts are as good as 
 
 from __future__ import annotations
 
-import json
-import threading
-from collections import Counter, deque
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from voxvec import tokens as tokenizers
-from voxvec.local import forms, orders
-from voxvec.local.exchange import Reply, Request, json_reply
+from voxvec.local import orders
+from voxvec.local.buckets import Limits
+from voxvec.local.clocks import STEADY, Clock
 from voxvec.local.fake_brain import FakeBrain, Said, digest
+from voxvec.local.faults import Fault, Rule, Script
+from voxvec.local.ledger import Asked, Ledger
 from voxvec.local.listener import listen
+from voxvec.local.mutations import MUTATIONS, Mutation
 from voxvec.local.responder import Responder
+from voxvec.local.scripted import Scripted
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     import httpx2
     import openai
 
+    from voxvec.local.exchange import Reply, Request
     from voxvec.tokens import Tokenizer
 
-__all__ = ["Asked", "FakeOpenAI"]
+__all__ = ["MUTATIONS", "Asked", "FakeOpenAI", "Fault", "Limits", "Mutation"]
 
 _KEY: Final = "sk-fake-key-of-a-fake-server"
-_REASONS: Final = {
-    400: ("Invalid request.", "invalid_request_error", None),
-    401: ("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"),
-    403: ("You are not allowed to do this.", "invalid_request_error", None),
-    404: ("Not found.", "invalid_request_error", None),
-    429: ("Rate limit reached for requests.", "requests", "rate_limit_exceeded"),
-}
-_BROKEN: Final = ("The server had an error while processing your request.", "server_error", None)
-_QUOTA: Final = "You exceeded your current quota, please check your plan and billing details."
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One request as it came in.
-
-    Attributes:
-        method: ``"POST"`` and the like.
-        path: Path of the URL.
-        endpoint: ``"embeddings"``, ``"audio/transcriptions"`` and so on; None for a path the API does not have.
-        fields: JSON body, or form fields by name, each with the list of its values; empty for what is neither.
-        inputs: Texts, or the digest of the recording.
-        headers: By lower-case name.
-    """
-
-    method: str
-    path: str
-    endpoint: str | None
-    fields: Mapping[str, Any]
-    inputs: tuple[str, ...]
-    headers: Mapping[str, str]
-
-    @property
-    def model(self) -> str | None:
-        """Name of the model."""
-        name = self.fields.get("model")
-        first = cast("list[object]", name)[0] if isinstance(name, list) else name
-        return first if isinstance(first, str) else None
-
-
-@dataclass(slots=True)
-class _Ledger:
-    """What was asked, charged and delivered; every change under one lock."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    requests: list[Asked] = field(default_factory=list[Asked])
-    charged: Counter[tuple[str | None, str]] = field(default_factory=Counter[tuple[str | None, str]])
-    delivered: int = 0
-    busy: int = 0
-    peak: int = 0
-
-    @contextmanager
-    def serving(self, asked: Asked) -> Generator[int]:
-        with self.lock:
-            self.requests.append(asked)
-            number = len(self.requests)
-            self.busy += 1
-            self.peak = max(self.peak, self.busy)
-        try:
-            yield number
-        finally:
-            with self.lock:
-                self.busy -= 1
-
-    def charge(self, asked: Asked) -> None:
-        with self.lock:
-            self.charged.update((asked.model, item) for item in asked.inputs)
-
-    def deliver(self, asked: Asked) -> None:
-        with self.lock:
-            self.delivered += len(asked.inputs)
 
 
 class FakeOpenAI:
@@ -119,10 +50,15 @@ class FakeOpenAI:
         tokens: Counts the tokens of a text; by default they are those of ``cl100k_base``, or without tiktoken
             (the extra ``tokens``) a quarter of its UTF-8 bytes.
         mutate: Called with every request and its reply; what it returns goes out instead.
+        limits: What it takes per minute; more is answered with 429. By default there is no limit.
+        clock: An object with ``now()`` and ``sleep(seconds)``, both of which any thread may call; by default the real
+            time. Slow answers, limits and ``Retry-After`` follow it, so that a storm can pass in no time.
+        seed: Of all chance.
+        grace: How long after it sent a ``Retry-After`` a request is still taken for one that was on its way [s].
 
     Raises:
-        TypeError: ``models`` is no mapping from names to dims.
-        ValueError: A model would have no dims.
+        TypeError: ``models`` is no mapping from names to dims, or another argument of the wrong type.
+        ValueError: A model would have no dims, or ``grace`` is below 0.
 
     Examples:
         >>> fake = FakeOpenAI(models={"tiny": 4})
@@ -138,12 +74,33 @@ class FakeOpenAI:
         models: Mapping[str, int] | None = None,
         tokens: Callable[[str], int] | None = None,
         mutate: Callable[[Request, Reply], Reply] | None = None,
+        limits: Limits | None = None,
+        clock: Clock = STEADY,
+        seed: int = 0,
+        grace: float = 0.05,
     ) -> None:
+        count = tokens or _count
+        self._brain = FakeBrain(orders.models(models or {}), count)
+        self._script = Script(seed)
+        self._ledger = Ledger(orders.check_seconds(grace, "grace"))
+        self._server = Scripted(
+            honest=Responder(self._brain, owner="openai"),
+            ledger=self._ledger,
+            script=self._script,
+            buckets=(limits or Limits()).buckets(),
+            clock=clock,
+            tokens=count,
+        )
         self.mutate = mutate
-        self._brain = FakeBrain(orders.models(models or {}), tokens or _count)
-        self._responder = Responder(self._brain, owner="openai")
-        self._ledger = _Ledger()
-        self._faults: deque[Reply] = deque()
+
+    @property
+    def mutate(self) -> Callable[[Request, Reply], Reply] | None:
+        """Called with every request and its honest reply; what it returns goes out instead."""
+        return self._server.mutate
+
+    @mutate.setter
+    def mutate(self, function: Callable[[Request, Reply], Reply] | None) -> None:
+        self._server.mutate = function
 
     # -- what to answer
 
@@ -187,7 +144,7 @@ class FakeOpenAI:
         headers: Mapping[str, str] | None = None,
         body: bytes | str | Mapping[str, Any] | None = None,
     ) -> None:
-        """Answer the next requests with a fault; faults queue up.
+        """Answer the next requests with an error; a shorthand for `misbehave`.
 
         Args:
             status: HTTP status, 400 to 599.
@@ -201,44 +158,80 @@ class FakeOpenAI:
             TypeError: ``status`` or ``times`` is no int, or ``retry_after`` no number.
             ValueError: ``status`` is no error, ``times`` is below 1, or ``retry_after`` below 0.
         """
-        orders.check_fault(status, times, retry_after)
-        reply = _fault(status, code) if body is None else _as_reply(status, body)
-        waiting = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
-        more = {name.lower(): value for name, value in (headers or {}).items()}
-        self._faults.extend([Reply(status, {**reply.headers, **waiting, **more}, reply.body)] * times)
+        orders.check_error(status, times, retry_after)
+        fault = Fault(status=status, retry_after=retry_after, code=code, headers=headers, body=body)
+        self._script.add(Rule(fault=fault, left=times))
+
+    def misbehave(
+        self,
+        fault: Fault,
+        *,
+        at: int | Iterable[int] | None = None,
+        when: Callable[[Asked], bool] | None = None,
+        times: int | None = 1,
+        chance: float = 1.0,
+    ) -> None:
+        """Let something go wrong with some requests.
+
+        All orders stand in the order they were given; the first that is for a request and not used up is taken, so
+        several orders without conditions come one after the other.
+
+        Args:
+            fault: What goes wrong.
+            at: Number of the request, from 1, or several; each is taken once, whatever ``times`` says.
+            when: Says of a request whether it is one; before its body has come, it has no inputs.
+            times: How many requests, at least 1; None for any number.
+            chance: Probability for each request that it would be for; drawn from the server's seed.
+
+        Raises:
+            TypeError: ``fault`` is none, a number is none, or ``when`` cannot be called.
+            ValueError: A number is out of range, or the request is over.
+        """
+        numbers = None if at is None else frozenset((at,) if isinstance(at, int) else at)
+        orders.check_rule(fault, numbers or (), times, chance, self.asked)
+        orders.check_callable(when, "when")
+        left = times if numbers is None else None
+        self._script.add(Rule(fault=fault, at=numbers, when=when, chance=chance, left=left))
+
+    def storm(self, seconds: float, status: int = 429, *, retry_after: float | None = None, start: float = 0.0) -> None:
+        """Reject every request for a while.
+
+        Args:
+            seconds: How long [s].
+            status: HTTP status, 400 to 599.
+            retry_after: Value of the ``Retry-After`` header [s].
+            start: When it begins, counted from the first request after this order [s].
+
+        Raises:
+            TypeError: A number is none.
+            ValueError: A number is out of range.
+        """
+        orders.check_error(status, 1, retry_after)
+        during = (orders.check_seconds(start, "start"), orders.check_seconds(seconds, "seconds"))
+        self._script.add(Rule(fault=Fault(status=status, retry_after=retry_after), left=None, during=during))
 
     # -- ways in
 
     def __call__(self, request: Request) -> Reply:
-        """Answer one request; any thread may call."""
-        asked = _asked(request)
-        with self._ledger.serving(asked) as number:
-            reply = self._reply(request, asked)
-            return Reply(reply.status, {"x-request-id": f"req_fake_{number:06}", **reply.headers}, reply.body)
+        """Answer one request; any thread may call.
 
-    def _reply(self, request: Request, asked: Asked) -> Reply:
-        try:
-            return self._faults.popleft()
-        except IndexError:
-            reply = self._responder(request)
-        if reply.status == 200:  # noqa: PLR2004 -- HTTP's own word for success
-            self._ledger.charge(asked)
-        sent = reply if self.mutate is None else self.mutate(request, reply)
-        if sent == reply and reply.status == 200:  # noqa: PLR2004 -- as above
-            self._ledger.deliver(asked)
-        return sent
+        What would go wrong on a wire only stands in the reply's ``fault``.
+        """
+        reply = self._server.answer(request)
+        reply.sent(True)
+        return reply
 
     def transport(self) -> httpx2.BaseTransport:
         """A transport for `httpx2.Client` that ends here."""
         from voxvec.local.transport import LocalTransport  # noqa: PLC0415 -- a socket needs no httpx2
 
-        return LocalTransport(self)
+        return LocalTransport(self._server.answer, self._server.clock)
 
     def async_transport(self) -> httpx2.AsyncBaseTransport:
         """A transport for `httpx2.AsyncClient` that ends here."""
         from voxvec.local.transport import AsyncLocalTransport  # noqa: PLC0415 -- as above
 
-        return AsyncLocalTransport(self)
+        return AsyncLocalTransport(self._server.answer, self._server.clock)
 
     def client(self) -> openai.OpenAI:
         """A client whose every request ends here; it retries nothing by itself."""
@@ -258,7 +251,8 @@ class FakeOpenAI:
 
     def serve(self) -> AbstractContextManager[str]:
         """Listen on a free port of this machine; the block gets the ``base_url``, its end closes every connection."""
-        return listen(self)
+        server = self._server
+        return listen(partial(server.answer, hasty=False), early=server.early, clock=server.clock)
 
     # -- the ledger
 
@@ -271,31 +265,42 @@ class FakeOpenAI:
     @property
     def asked(self) -> int:
         """How many requests came in."""
-        return len(self.requests)
+        return len(self._ledger.requests)
 
     @property
     def billed(self) -> int:
         """How many texts and recordings the server computed a result for."""
-        with self._ledger.lock:
-            return self._ledger.charged.total()
+        return self._ledger.billed
 
     @property
     def delivered(self) -> int:
-        """How many of those went out in a full, unchanged reply."""
-        with self._ledger.lock:
-            return self._ledger.delivered
+        """How many of those went out in a full reply that was right."""
+        return self._ledger.delivered
 
     @property
     def paid_again(self) -> int:
         """How many of those it had computed before, with the same model."""
-        with self._ledger.lock:
-            return self._ledger.charged.total() - len(self._ledger.charged)
+        return self._ledger.paid_again
+
+    @property
+    def paid_again_after_delivery(self) -> int:
+        """How many of those it had delivered before, with the same model."""
+        return self._ledger.paid_again_after_delivery
 
     @property
     def peak(self) -> int:
         """Most requests that were being answered at the same time."""
-        with self._ledger.lock:
-            return self._ledger.peak
+        return self._ledger.peak
+
+    @property
+    def rejected(self) -> int:
+        """How many requests were answered with an error, status 400 or above."""
+        return self._ledger.rejected
+
+    @property
+    def forbidden(self) -> int:
+        """How many requests came in before a ``Retry-After`` was over; not those within ``grace`` of its sending."""
+        return self._ledger.forbidden
 
 
 @cache
@@ -307,47 +312,3 @@ def _tokenizer() -> Tokenizer | None:
 def _count(text: str) -> int:
     tokenizer = _tokenizer()
     return -(-len(text.encode("utf-8", "replace")) // 4) if tokenizer is None else tokenizer.count(text)
-
-
-def _as_reply(status: int, body: bytes | str | Mapping[str, Any]) -> Reply:
-    if isinstance(body, (bytes, str)):
-        raw = body.encode("utf-8") if isinstance(body, str) else body
-        return Reply(status, {"content-type": "text/plain; charset=utf-8"}, raw)
-    return json_reply(dict(body), status=status)
-
-
-def _fault(status: int, code: str | None) -> Reply:
-    message, kind, usual = _REASONS.get(status, _BROKEN)
-    if code == "insufficient_quota":
-        message, kind = _QUOTA, code
-    return json_reply(
-        {"error": {"message": message, "type": kind, "param": None, "code": code or usual}}, status=status
-    )
-
-
-def _asked(request: Request) -> Asked:
-    fields, inputs = _contents(request)
-    return Asked(request.method, request.path, request.endpoint, fields, inputs, request.headers)
-
-
-def _contents(request: Request) -> tuple[dict[str, Any], tuple[str, ...]]:
-    content_type = request.headers.get("content-type", "")
-    try:
-        if content_type.startswith("multipart/"):
-            return _form_contents(forms.parse(content_type, request.body))
-        body = json.loads(request.body)
-    except ValueError:
-        return {}, ()
-    if not isinstance(body, dict):
-        return {}, ()
-    fields = cast("dict[str, Any]", body)
-    given = fields.get("input")
-    inputs = cast("list[object]", given) if isinstance(given, list) else [] if given is None else [given]
-    return fields, tuple(map(str, inputs))
-
-
-def _form_contents(form: forms.Form) -> tuple[dict[str, Any], tuple[str, ...]]:
-    fields: dict[str, Any] = {}
-    for name, value in form.fields:
-        fields.setdefault(name, []).append(value)
-    return fields, tuple(digest(upload.data) for upload in form.files.values())

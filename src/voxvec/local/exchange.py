@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from voxvec.local.faults import Fault
 
 __all__ = ["Refusal", "Reply", "Request", "json_reply"]
 
@@ -50,11 +52,15 @@ class Reply:
         status: HTTP status.
         headers: By lower-case name, ``content-type`` among them.
         body: All of it.
+        fault: What is to go wrong on its way, if anything.
+        sent: Called once when it has gone out, with whether all of it did.
     """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytes = b""
+    fault: Fault | None = None
+    sent: Callable[[bool], None] = field(default=lambda _: None, compare=False, repr=False)
 
     def json(self) -> Any:
         """The body as JSON.
