@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 from voxvec.errors import ConfigError
@@ -32,10 +33,18 @@ def reporter(progress: Progress, total: int, what: str) -> Tell:
         raise ConfigError(
             f"progress must be True, False or a function of what is done and of how many, not {progress!r}"
         )
-    if progress is True:
-        return lambda count: _line(count(), total, what)
-    tell = progress
-    return lambda count: tell(count(), total)
+    show = partial(_line, what=what) if progress is True else progress
+    shown = -1
+
+    def tell(count: Callable[[], int]) -> None:
+        nonlocal shown
+        done = count()
+        # What is done is told when a part comes and when all have come, which is often the same.
+        if done != shown:
+            shown = done
+            show(done, total)
+
+    return tell
 
 
 def _line(done: int, total: int, what: str) -> None:

@@ -1,9 +1,10 @@
 import pytest
 
-import voxvec as vv
 from voxvec import local
+from voxvec.local import weights
 
 DEMO = local.demo_recording()
+FIND = weights.find
 
 
 @pytest.fixture
@@ -12,6 +13,13 @@ def radio(keyless):
     segments = [(line.text, line.start, line.end) for line in DEMO.lines]
     keyless.say(" ".join(line.text for line in DEMO.lines), segments=segments)
     return keyless
+
+
+@pytest.fixture
+def without_weights(radio, monkeypatch):
+    """The same backend, on a machine where the weights are not installed."""
+    monkeypatch.setattr(weights, "find", FIND)
+    return monkeypatch
 
 
 def test_the_demo_shows_segments_answers_and_what_it_took(radio, run):
@@ -107,12 +115,21 @@ def test_an_empty_question_is_one_line(radio, run):
     assert "the question is empty" in result.stderr
 
 
-def test_missing_weights_are_told_before_anything_is_made(run, monkeypatch):
-    monkeypatch.delattr(vv.local, "client")
+def test_missing_weights_are_told_before_anything_is_asked(radio, run, without_weights):
     result = run("demo")
 
-    assert result.exit_code == 1
+    assert (result.exit_code, radio.asked) == (1, 0)
     assert "voxvec local install" in result.stderr
+
+
+def test_what_is_in_the_cache_needs_no_weights(radio, run, without_weights):
+    with without_weights.context() as there:
+        there.setattr(weights, "find", lambda: None)
+        run("demo")
+    result = run("demo")
+
+    assert result.exit_code == 0
+    assert "Everything was in the cache" in result.stdout
 
 
 @pytest.mark.slow

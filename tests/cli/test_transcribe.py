@@ -150,6 +150,13 @@ def test_a_recording_comes_from_stdin_too(spoken, run, answer, talk):
     assert (found["cached"], spoken.asked) == (1, 1)
 
 
+def test_what_comes_from_stdin_has_a_name_in_a_folder(spoken, run, talk, home):
+    (home / "texts").mkdir()
+    run("transcribe", "-", talk, "-o", "texts", stdin=talk.read_bytes())
+
+    assert {file.name for file in (home / "texts").iterdir()} == {"stdin.txt", "talk.txt"}
+
+
 def test_nothing_on_stdin_is_an_empty_recording(server, run):
     result = run("transcribe", "-", stdin=b"")
 

@@ -76,6 +76,18 @@ def test_a_log_gets_a_line_each_time(screen):
     assert shown.text == "1 of 4 texts (25%)\n4 of 4 texts (100%)\n"
 
 
+def test_what_was_shown_already_is_not_shown_again(screen):
+    shown, told = screen(terminal=False), []
+    line, function = reporter(True, 4, "texts"), reporter(lambda *counts: told.append(counts), 4, "texts")
+
+    for done in (0, 1, 1, 4, 4):
+        line(lambda done=done: done)
+        function(lambda done=done: done)
+
+    assert shown.text == "0 of 4 texts (0%)\n1 of 4 texts (25%)\n4 of 4 texts (100%)\n"
+    assert told == [(0, 4), (1, 4), (4, 4)]
+
+
 def test_what_is_no_way_to_show_progress_is_refused_and_none_shows_none():
     with pytest.raises(ConfigError, match="progress must be True, False or a function"):
         reporter(5, 3, "texts")

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import voxvec as vv
+from voxvec import tokens
 from voxvec.errors import AudioError, ConfigError, InputError
 from voxvec.models import TranscriptionModel
+from voxvec.transcription import request
 from voxvec.transcription.request import check_audio, cost, fields, file_name, translation_fields
 from voxvec.transcription.transcript import Usage
 
@@ -128,6 +130,29 @@ def test_what_a_model_would_ignore_or_refuse_is_refused_before_sending(model, as
 
     assert "nothing was sent" in str(caught.value)
     assert caught.value.billed == "no"
+
+
+@pytest.mark.parametrize("ask", [fields, translation_fields])
+def test_a_prompt_that_is_certainly_longer_than_the_model_reads_is_refused(ask):
+    short = timed.replace(max_prompt_tokens=3)
+
+    assert ("prompt", "of Dr. Lee") in ask(short, prompt="of Dr. Lee")
+    assert ("prompt", "a " * 99) in ask(timed, prompt="a " * 99)
+    with pytest.raises(InputError, match=r"4 words .* read the last 3 .* nothing was sent") as caught:
+        ask(short, prompt="ask for Dr. Lee")
+    assert caught.value.billed == "no"
+
+
+def test_a_prompt_never_has_fewer_tokens_than_words():
+    tokenizer = tokens.exact("cl100k_base")
+    if tokenizer is None:
+        pytest.skip("tiktoken is not installed")
+
+    @given(st.text())
+    def check(text):
+        assert len(request._WORD.findall(text)) <= tokenizer.count(text)
+
+    check()
 
 
 @pytest.mark.parametrize("bad", ["", "  ", "a\nb", "a\r", "<b>", "a>b"])

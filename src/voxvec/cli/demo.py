@@ -63,10 +63,11 @@ def demo(
     name, recording, questions = _material(audio, ask)
     for question in questions:
         passages.check(question)
-    if not online:
-        weights.find()  # hearing a recording takes long; whatever is missing is told before
     backend = Backend(keep=not no_cache, keyless=not online)
     with backend.embedder() as embedder, backend.transcriber() as transcriber:
+        known = not embedder.plan(questions, input_type="query").requests and transcriber.plan(recording).cached
+        if not online and not known:
+            weights.find()  # hearing a recording takes long; whatever is missing is told before
         # First, because it tells in a second whether the server answers at all.
         asked = embedder.embed(questions, input_type="query")
         transcript = transcriber.transcribe(recording)

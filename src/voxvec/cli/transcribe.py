@@ -65,7 +65,7 @@ class _Wish:
         """File that the transcript of a recording goes to; None for stdout."""
         if self.output is None or not self.output.is_dir():
             return self.output
-        return self.output / f"{file.stem}.{self.format}"
+        return self.output / f"{'stdin' if str(file) == '-' else file.stem}.{self.format}"
 
     def check(self) -> None:
         """Refuse what would lose or mix up results, before anything is sent."""

@@ -6,6 +6,7 @@ refused here. What is not known about a model passes. Nothing here sends, reads 
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -40,6 +41,9 @@ _MEDIA_TYPES = {
     "webm": "audio/webm",
 }
 
+# No token of a byte-level BPE, Whisper's among them, reaches from one of these into the next.
+_WORD = re.compile(r"[^\W_]+")
+
 _FORBIDDEN_IN_KEYWORDS = {"<", ">", "\r", "\n"}
 
 
@@ -66,7 +70,8 @@ def fields(
 
     Raises:
         ConfigError: The model does not do what is asked, so it would ignore or refuse it.
-        InputError: A keyword cannot be sent; ``positions`` says which.
+        InputError: A keyword cannot be sent, and ``positions`` says which; or the prompt is certainly longer than the
+            model reads.
     """
     return (
         ("model", model.name),
@@ -91,6 +96,7 @@ def translation_fields(
 
     Raises:
         ConfigError: The model does not translate, or does not do what is asked.
+        InputError: The prompt is certainly longer than the model reads.
     """
     if model.translates is False:
         raise ConfigError(
@@ -153,6 +159,12 @@ def _prompt(model: TranscriptionModel, prompt: str | None) -> Fields:
         return ()
     if model.prompt == "none":
         raise ConfigError(f"{model.name} takes no prompt, nothing was sent; leave prompt out")
+    words, limit = len(_WORD.findall(prompt)), model.max_prompt_tokens
+    if limit is not None and words > limit:
+        raise InputError(
+            f"prompt has {words} words and so at least as many tokens, of which {model.name} would read the last "
+            f"{limit} and ignore the rest; nothing was sent; pass the end alone"
+        )
     return (("prompt", prompt),)
 
 
