@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from voxvec.errors import (
     AuthError,
@@ -48,8 +47,7 @@ _TRANSIENT = frozenset({408, 409, 425, 500, 502, 503, 504, 529, *range(520, 525)
 _MAYBE_THROTTLED = frozenset({503, 529})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer that says no.
 
     Attributes:

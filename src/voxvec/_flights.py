@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Claim", "Flights", "Slot"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Slot:
     """A text that is being bought: still in the air, landed with its row, refused for good, or given up."""
 
@@ -25,7 +25,7 @@ class Slot:
     error: VoxvecError | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Claim:
     """Who buys what, by key.
 

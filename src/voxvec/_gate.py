@@ -13,8 +13,7 @@ from __future__ import annotations
 import copy
 import math
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from voxvec.errors import AuthError, ResponseError, ServiceError
 
@@ -35,8 +34,7 @@ _WRONG_KEYS = 3  # refusals of the key in a row before asking is pointless
 _DEAD = frozenset({"never_sent", "transient", "broken", "late"})  # failures that say nothing but "not there"
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """Leave to send one request.
 
     Attributes:

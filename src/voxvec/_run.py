@@ -16,7 +16,7 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from voxvec._flights import Claim, Flights
 from voxvec._gate import Gate, Outcome, Ticket
@@ -71,7 +71,7 @@ class StoppedError(Exception):
         self.attempts, self.maybe_billed = attempts, maybe_billed
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """One call of the user: several requests that succeed or stop together.
 
@@ -86,8 +86,7 @@ class Call:
     stopped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Asked(Generic[T]):
+class Asked(NamedTuple, Generic[T]):
     """An answer and what it took.
 
     Attributes:

@@ -164,7 +164,7 @@ def _tenacity(tries: Tries) -> dict[str, Any]:
     }
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Tries:
     """What one request has been through, and whether and when to ask again.
 

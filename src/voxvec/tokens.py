@@ -18,7 +18,6 @@ import itertools
 import re
 import unicodedata
 import zlib
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Protocol
@@ -204,16 +203,16 @@ def cut_by_bound(text: str, limit: int, name: str | None) -> list[str]:
     return cut_by_count(text, limit, lambda piece: bound(name, len(piece.encode())))
 
 
-@dataclass(frozen=True, slots=True)
 class _BytePairs:
     """A `Tokenizer` made of tiktoken's encoder."""
 
-    encode: Callable[[str], list[int]]
+    def __init__(self, encode: Callable[[str], list[int]]) -> None:
+        self._encode = encode
 
     def count(self, text: str) -> int:
         if len(text) < _LONG:
-            return len(self.encode(text))
-        return sum(len(self.encode(part)) for part in _digestible(text))
+            return len(self._encode(text))
+        return sum(len(self._encode(part)) for part in _digestible(text))
 
     def cut(self, text: str, limit: int) -> list[str]:
         return cut_by_count(text, limit, self.count)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -227,7 +226,7 @@ class Embedder(_Base):
         except (ServiceError, ResponseError) as error:
             error.attempts += 1
             raise
-        return replace(asked, attempts=asked.attempts + 1)
+        return asked._replace(attempts=asked.attempts + 1)
 
     def embed_one(
         self, text: str, *, dimensions: int | None = None, input_type: InputType | None = None
@@ -431,7 +430,7 @@ class AsyncEmbedder(_Base):
         except (ServiceError, ResponseError) as error:
             error.attempts += 1
             raise
-        return replace(asked, attempts=asked.attempts + 1)
+        return asked._replace(attempts=asked.attempts + 1)
 
     async def embed_one(
         self, text: str, *, dimensions: int | None = None, input_type: InputType | None = None

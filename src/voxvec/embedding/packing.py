@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Family", "Packer", "Slot", "halves"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Slot:
     """One thing to buy: a text as it is sent, and where its vector goes."""
 
@@ -39,7 +39,7 @@ class Slot:
     error: VoxvecError | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Family:
     """The parts of a request that the server refused, while the text at fault is looked for."""
 

@@ -6,8 +6,7 @@ Pure.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from voxvec import rows
 
@@ -23,8 +22,7 @@ take their mean, weighted by tokens and brought to unit length."""
 _KEY_FORMAT = b"voxvec embedding 1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """What decides, besides the text, which vector comes out.
 
     Attributes:
