@@ -8,6 +8,7 @@ from collections import deque
 import anyio
 import anyio.from_thread
 import httpx
+import hypothesis
 import pytest
 import respx
 
@@ -19,6 +20,10 @@ from voxvec.testing import FakeOpenAI
 
 KEY = "sk-canary-of-the-tests"
 TINY = {"tiny": 8}
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 class VirtualClock:
@@ -215,7 +220,7 @@ def together():
 def until():
     """Wait for something that another thread brings about."""
 
-    def wait(condition, limit=10.0):
+    def wait(condition, limit=30.0):
         end = time.monotonic() + limit
         while not condition():
             assert time.monotonic() < end, "it never happened"

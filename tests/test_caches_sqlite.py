@@ -597,7 +597,7 @@ def test_a_commit_that_readers_block_is_taken_back(cache, path, impatient):
 
 
 def test_those_who_queue_behind_a_writer_that_waited_in_vain_do_not_wait_again(cache, path, monkeypatch):
-    monkeypatch.setattr(store, "WRITE_WAIT", 0.2)
+    monkeypatch.setattr(store, "WRITE_WAIT", 0.5)
     cache.set_many(some(0))
     cache.close()
     with foreign(path) as other, warnings.catch_warnings():
@@ -610,7 +610,7 @@ def test_those_who_queue_behind_a_writer_that_waited_in_vain_do_not_wait_again(c
         for thread in threads:
             thread.join()
 
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 6 * 0.5  # each by itself: 8
     assert cache.stats().dropped == 8
 
 

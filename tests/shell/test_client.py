@@ -212,7 +212,7 @@ def test_a_client_has_one_door_and_one_lane_however_many_threads_open_it_first()
     client, start = Client(None, setup(api_key=KEY)), threading.Barrier(16)
 
     def open_():
-        start.wait(5)
+        start.wait(20)
         return opened(client)
 
     ways = [future.result(5) for future in [in_thread(open_) for _ in range(16)]]

@@ -156,13 +156,16 @@ def reset(connection, wire):
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
 
 
+SILENCE = 5.0  # far longer than any time-out here, however busy the machine [s]
+
+
 def silence(connection, wire):
-    wire.over.wait(5)
+    wire.over.wait(SILENCE)
 
 
 def stall(connection, wire):
     connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n12345")
-    wire.over.wait(5)
+    wire.over.wait(SILENCE)
 
 
 def trickle(connection, wire, head=b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n"):
@@ -342,16 +345,17 @@ def test_an_answer_that_is_not_complete_in_time_is_late_however_busy_the_line(tw
         twin.send(asked, timeout=0.3)
     took = time.monotonic() - start
 
-    assert 0.3 <= took < 2 * 0.3
+    assert 0.3 <= took < SILENCE / 2
     assert (caught.value.kind, caught.value.billed) == ("late", "maybe")
     assert "within 0.3 s" in str(caught.value)
 
 
-def test_the_connection_of_a_late_answer_is_closed_though_the_server_goes_on(twin, wire):
+def test_the_connection_of_a_late_answer_is_closed_though_the_server_goes_on(twin, wire, until):
     server = wire(trickle)
-    failing(twin, server.url, timeout=0.1)
+    failing(twin, server.url, timeout=0.5)
 
-    server.threads[-1].join(5)  # it ends when it can no longer send
+    until(lambda: len(server.threads) > 1)
+    server.threads[-1].join(20)  # it ends when it can no longer send
 
     assert not server.threads[-1].is_alive()
 
@@ -366,7 +370,7 @@ def test_an_interrupted_wait_leaves_no_connection_behind(monkeypatch, wire):
             self.attempt = in_thread(work, *args)
 
         def result(self, timeout):
-            assert reading.wait(5)
+            assert reading.wait(20)
             raise KeyboardInterrupt
 
     def started(response):
@@ -375,7 +379,7 @@ def test_an_interrupted_wait_leaves_no_connection_behind(monkeypatch, wire):
     monkeypatch.setattr("voxvec._door.in_thread", Interrupted)
     with httpx2.Client(event_hooks={"response": [started]}) as given, pytest.raises(KeyboardInterrupt):
         Door(openai.OpenAI(api_key=KEY, base_url=server.url, http_client=given), own=False).send(ASK)
-    server.threads[-1].join(5)
+    server.threads[-1].join(20)
 
     assert not server.threads[-1].is_alive()
 

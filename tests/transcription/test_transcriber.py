@@ -1097,7 +1097,7 @@ def test_a_client_of_its_own_finds_its_way_over_a_socket(twins, fake, monkeypatc
 def test_a_server_that_stays_silent_costs_one_request_and_no_more_than_the_time_allowed(twins, fake, key):
     held = Held(fake)
     with fake.serve() as url:
-        transcriber = twins.transcriber(api_key=key, base_url=url, timeout=0.15)
+        transcriber = twins.transcriber(api_key=key, base_url=url, timeout=0.5)
         with pytest.raises(ServiceTimeoutError) as caught:
             transcriber.transcribe(wav())
         held.go.set()
