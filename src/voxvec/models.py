@@ -145,6 +145,8 @@ class EmbeddingModel(_Data):
     """Most tokens in one request, summed over its texts."""
     tokenizer: str | None = None
     """Name of the tokenizer: ``cl100k_base``, or ``wordpiece`` for that of BERT uncased; None if unknown."""
+    tells_apart: bool | None = None
+    """Whether any two texts have different vectors; None judges by the texts, or by a tokenizer that loses nothing."""
     dims_parameter: str | None = "dimensions"
     """Field of the request that asks for a length; None, in TOML ``""``, if there is none."""
     accepts_token_ids: bool | None = None
@@ -171,6 +173,14 @@ class EmbeddingModel(_Data):
     """What its maker names instead."""
     facts: tuple[Fact, ...] = ()
     """Sources of the above."""
+
+    @property
+    def is_unit_length(self) -> bool:
+        """Whether served vectors of these dims are known, not only said, to have length 1."""
+        doubtful = any("unit_length" in fact.fields and not fact.confirmed for fact in self.facts)
+        served = self.dims if self.dims_parameter else self.native_dims
+        native = self.native_dims is not None and served == self.native_dims
+        return not doubtful and (self.unit_length == "yes" or (self.unit_length == "native" and native))
 
     @model_validator(mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 from voxvec import models, tokens
 from voxvec._run import StoppedError
 from voxvec.embedding.settings import OnLong, Settings
+from voxvec.embedding.texts import walk
 from voxvec.errors import (
     AuthError,
     ConfigError,
@@ -18,6 +20,7 @@ from voxvec.errors import (
     RefusedError,
     ResponseError,
     VoxvecError,
+    VoxvecWarning,
 )
 from voxvec.models import EmbeddingModel
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from voxvec._run import Call
     from voxvec.embedding.job import EmbeddingJob
     from voxvec.embedding.packing import Batch
+    from voxvec.embedding.vectors import Embeddings
     from voxvec.embedding.wire import Decoded
     from voxvec.models import EmbeddingModelName, InputType
 
@@ -71,6 +75,8 @@ class Asking:
             raise ConfigError(f"on_long must be 'error', 'truncate' or 'chunk', not {on_long!r}")
         self.model = known.with_dims(dimensions)
         self._namespace, self._strict_model = namespace, strict_model
+        self._width: dict[str, int] = {}  # of the first answer, where nobody knows it
+        self._served: dict[str, None] = {}  # names that servers gave their model
         self.floats = known.base64 is False
 
     def job(
@@ -97,6 +103,7 @@ class Asking:
             namespace=self._namespace,
             input_type=role,
             on_long=self._on_long,
+            strict=self._strict_model,
         )
         return EmbeddingJob(texts, settings, keep=on_error == "keep", start=start, keepable=keepable)
 
@@ -119,9 +126,18 @@ class Asking:
 
         try:
             decoded = decode(
-                reply.body, len(batch), job.reply_dims, out=job.room(batch), content_type=reply.content_type
+                reply.body,
+                len(batch),
+                job.reply_dims or self._width.get(self.model.name),
+                out=job.room(batch),
+                content_type=reply.content_type,
+                most_tokens=batch.most_tokens,
+                unit=job.settings.model.is_unit_length,
             )
-            self._check_model(decoded.model)
+            job.check(batch, decoded)
+            self._check_model(job.settings, decoded.model)
+            if job.settings.served_dims is None:
+                self._check_width(decoded.vectors.shape[1])
         except ResponseError as error:
             # A server nobody knows may garble base64: the second request asks for plain numbers.
             self.floats = self.floats or self.model.base64 is None
@@ -130,15 +146,41 @@ class Asking:
             raise
         return decoded
 
-    def _check_model(self, served: str | None) -> None:
-        asked = self.model.name
-        # Behind a deployment's name the server gives that of the family; versions are written behind a hyphen.
-        if self._strict_model and served and not f"{served}-".startswith((f"{asked}-", f"{self.model.family}-")):
+    def _check_model(self, settings: Settings, served: str | None) -> None:
+        if not settings.strict or served is None:
+            return
+        first = next(iter(self._served), served)
+        if not settings.is_served_by(served) or served != first:
+            asked = self.model.name if served == first else first
             raise ResponseError(
                 f"{served} answered instead of {asked}, which strict_model=True forbids; the answer was billed",
                 kind="malformed",
                 billed="yes",
             )
+        self._served.setdefault(served)
+
+    def _check_width(self, width: int) -> None:
+        first = self._width.setdefault(self.model.name, width)  # of several answers at a time one is the first
+        if width != first:
+            raise ResponseError(
+                f"the vectors have {width} dimensions, earlier ones {first}; nothing of this answer was used, it was "
+                "billed. If the model was changed on the server, make a new client",
+                kind="malformed",
+                billed="yes",
+            )
+
+    def result(self, job: EmbeddingJob) -> Embeddings:
+        """What comes out; warns if another model has answered than before, whose vectors mean something else."""
+        before, now = list(self._served), [name for name in job.served if name not in self._served]
+        self._served.update(dict.fromkeys(now))
+        if now and len(self._served) > 1:
+            warnings.warn(
+                f"{self.model.name} was answered by {now[-1]!r}, earlier by {[*before, *now][0]!r}: vectors of two "
+                "models cannot be compared. Each row of a cache records its own; strict_model=True makes this an error",
+                VoxvecWarning,
+                stacklevel=4,
+            )
+        return job.result()
 
     def wants_floats(self, error: RefusedError) -> bool:
         """Whether a refusal means that the server does not know base64, which only trying can tell."""
@@ -183,10 +225,16 @@ class Asking:
 
     def windows(self, texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         """Parts of one request's size, each with the position of its first text."""
-        if isinstance(texts, str):
-            raise InputError("stream() takes many texts; for one, use embed_one(text). Nothing was sent")
+        source, failure = walk(texts, "stream()"), None
         start, window, room = 0, list[str](), self.room()
-        for text in texts:
+        while True:
+            try:
+                text = next(source)
+            except StopIteration:
+                break
+            except Exception as error:  # noqa: BLE001 -- the source's own, raised below after what came before it
+                failure = error
+                break
             if window and room.is_full(window, text):
                 yield start, window
                 start, window, room = start + len(window), [], self.room()
@@ -194,6 +242,8 @@ class Asking:
             room.add(text)
         if window:
             yield start, window
+        if failure is not None:
+            raise failure
 
     def room(self) -> Room:
         """An empty request."""
@@ -236,5 +286,7 @@ class Room:
         self._used += self._size(text)
 
     def _size(self, text: object) -> int:
-        raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b""
-        return tokens.bound(self._tokenizer, len(raw))
+        if not isinstance(text, str):
+            return tokens.bound(self._tokenizer, 0)
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        return tokens.bound(self._tokenizer, size)

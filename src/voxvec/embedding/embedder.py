@@ -14,11 +14,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from voxvec._client import AsyncClient, Client, Setup
-from voxvec._key import hidden
 from voxvec._progress import Progress, Tell, reporter
 from voxvec._threads import aside, in_order, in_rounds
 from voxvec.embedding.asking import Asking, OnError, Texts, common
-from voxvec.embedding.texts import as_list
+from voxvec.embedding.texts import as_list, note
 from voxvec.errors import RefusedError, ResponseError, ServiceError, VoxvecError
 from voxvec.policy import Pace, Retry
 
@@ -111,7 +110,6 @@ class Embedder(_Base):
         on_long: OnLong = "error",
         strict_model: bool = False,
     ) -> None:
-        api_key = hidden(api_key)
         self._asking = Asking(
             model, dimensions=dimensions, namespace=namespace, on_long=on_long, strict_model=strict_model
         )
@@ -166,7 +164,7 @@ class Embedder(_Base):
         except VoxvecError as error:
             job.explain(error)
             raise
-        return job.result()
+        return self._asking.result(job)
 
     def _run(self, job: EmbeddingJob, call: Call | None, progress: Progress) -> None:
         tell = reporter(progress, len(job), "texts")
@@ -215,7 +213,6 @@ class Embedder(_Base):
 
         def send(left: float) -> Decoded:
             reply = door.send(self._asking.request(job, batch, self._client.setup.timeout), left)
-            lane.heard(reply.headers)
             return self._asking.read(job, batch, reply)
 
         floats = self._asking.floats
@@ -330,7 +327,6 @@ class AsyncEmbedder(_Base):
         on_long: OnLong = "error",
         strict_model: bool = False,
     ) -> None:
-        api_key = hidden(api_key)
         self._asking = Asking(
             model, dimensions=dimensions, namespace=namespace, on_long=on_long, strict_model=strict_model
         )
@@ -373,7 +369,7 @@ class AsyncEmbedder(_Base):
         except VoxvecError as error:
             job.explain(error)
             raise
-        return job.result()
+        return self._asking.result(job)
 
     async def _run(self, job: EmbeddingJob, call: Call | None, progress: Progress) -> None:
         tell = reporter(progress, len(job), "texts")
@@ -421,7 +417,6 @@ class AsyncEmbedder(_Base):
 
         async def send(left: float) -> Decoded:
             reply = await door.send(self._asking.request(job, batch, self._client.setup.timeout), left)
-            lane.heard(reply.headers)
             return self._asking.read(job, batch, reply)
 
         floats = self._asking.floats
@@ -477,9 +472,17 @@ class AsyncEmbedder(_Base):
             for part in self._asking.windows(texts):
                 yield part
             return
-        start, room = 0, self._asking.room()
-        window: list[str] = []
-        async for text in texts:
+        source, failure = aiter(texts), None
+        start, window, room = 0, list[str](), self._asking.room()
+        while True:
+            try:
+                text = await anext(source)
+            except StopAsyncIteration:
+                break
+            except Exception as error:  # noqa: BLE001 -- the source's own, raised below after what came before it
+                failure = error
+                note(error, start + len(window))
+                break
             if window and room.is_full(window, text):
                 yield start, window
                 start, window, room = start + len(window), [], self._asking.room()
@@ -487,6 +490,8 @@ class AsyncEmbedder(_Base):
             room.add(text)
         if window:
             yield start, window
+        if failure is not None:
+            raise failure
 
     async def close(self) -> None:
         """Close the connections that are ours; see `Embedder.close`."""

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from voxvec import rows
+from voxvec.embedding import copies
 from voxvec.embedding import texts as column
 from voxvec.embedding.packing import Batch, Packer, Slot, halves
 from voxvec.embedding.settings import Keys, Settings
 from voxvec.embedding.vectors import Embeddings, Usage
+from voxvec.embedding.wire import malformed
 from voxvec.errors import InputError, RefusedError, ResponseError, ServiceError, VoxvecError
 from voxvec.similarity.measures import truncate
 
@@ -95,7 +97,7 @@ class EmbeddingJob:
     ) -> None:
         self.settings, self.keep, self._start = settings, keep, start
         self.usage = Usage()
-        self._served: str | None = None
+        self.served: dict[str, None] = {}  # names that servers gave their model, in the order they came
         self._done, self._long = 0, False
         self._matrix: Vector | None = None
         self._packer = Packer(settings.model, settings.on_long)
@@ -176,11 +178,14 @@ class EmbeddingJob:
             if row is None or row.kind is not rows.Kind.VECTOR:
                 damaged.append(name)
                 continue
+            if self.settings.strict and row.model and not self.settings.is_served_by(row.model):
+                continue
             vector = self._fitting(np.frombuffer(row.payload, np.dtype("<f4")))
             if vector is not None:
                 self._keep(slot, vector)
                 slot.cached = True
-                self._served = self._served or row.model or None
+                if row.model:
+                    self.served[row.model] = None
         return damaged
 
     def _fitting(self, vector: Vector) -> Vector | None:
@@ -225,6 +230,22 @@ class EmbeddingJob:
         """Length that every vector of a reply must have; None until the first reply of an unknown model."""
         return self._dims
 
+    def check(self, batch: Batch, reply: Decoded) -> None:
+        """Refuse what each vector for itself does not show.
+
+        Raises:
+            ResponseError: One vector stands for two texts that any model tells apart; ``positions`` count from the
+                first text of the request.
+        """
+        model = self.settings.model
+        pair = copies.find(reply.vectors, batch.texts, model)
+        if pair is not None:
+            malformed(
+                f"vectors {pair[0]} and {pair[1]} are the same, and their texts are not; if {model.name} cannot tell "
+                "such texts apart, describe it with tells_apart=False",
+                *pair,
+            )
+
     def receive(self, batch: Batch, reply: Decoded) -> dict[bytes, bytes]:
         """Keep a checked reply.
 
@@ -242,9 +263,12 @@ class EmbeddingJob:
                 kind="malformed",
                 billed="yes",
             )
-        self._served = reply.model or self._served
+        if reply.model:
+            self.served[reply.model] = None
         self.usage += Usage(
-            tokens=batch.tokens if reply.tokens is None else reply.tokens, estimated=reply.tokens is None
+            tokens=batch.tokens if reply.tokens is None else reply.tokens,
+            estimated=reply.tokens is None,
+            miscounted=int(reply.miscounted),
         )
         model = reply.model or self.settings.model.name
         single = reply.tokens if len(batch) == 1 else None
@@ -313,7 +337,7 @@ class EmbeddingJob:
             array = _cut(array, model.dims, layer_norm=model.matryoshka == "layernorm_prefix")
         return Embeddings(
             array=array,
-            model=self._served or model.name,
+            model=next(reversed(self.served), model.name),
             usage=self.usage,
             cost=None if model.price is None else self.usage.tokens * model.price / 1_000_000,
             cached=sum(all(part.cached for part in parts) for parts in self._parts.values()),

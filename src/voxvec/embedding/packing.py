@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Family", "Packer", "Slot", "halves"]
 
+_LONGEST_TOKEN = 128  # characters; of cl100k_base, and more than any other model's
+_LONGEST_TEXT = 2**24  # characters, where the model's limit is unknown: 128 thousand tokens of the longest
+_AROUND = 64  # what servers put around a text: a start, an end, an instruction [tokens]
+
 
 @dataclass(slots=True, eq=False)
 class Slot:
@@ -69,6 +73,11 @@ class Batch:
     tokens: int
     family: Family | None = None
 
+    @property
+    def most_tokens(self) -> int:
+        """What a server can have counted at most, whatever it put around the texts [tokens]."""
+        return sum(len(text) if text.isascii() else len(text.encode()) for text in self.texts) + _AROUND * len(self)
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -113,7 +122,15 @@ class Packer:
             MissingExtraError: It has to be truncated, and the model's tokenizer is not installed.
             ConfigError: It has to be truncated, and nobody has the model's tokenizer.
         """
-        whole, limit = prefix + text, self._model.max_tokens
+        limit = self._model.max_tokens
+        most = _LONGEST_TEXT if limit is None else limit * _LONGEST_TOKEN
+        if len(text) > most and (limit is None or self._on_long == "error"):
+            # Told without encoding it: that, and counting, takes its time and several times its memory.
+            takes = "any model takes" if limit is None else f"the {limit} tokens that {self._model.name} takes can hold"
+            raise InputError(f"has {len(text):,} characters, more than {takes}: shorten it, or cut it into several")
+        if len(text) > most and self._on_long == "truncate":
+            text = text[:most]
+        whole = prefix + text
         if limit is None or self._bound(whole) <= limit:
             return [whole]
         count = None if self._tokenizer is None else self._tokenizer.count(whole)

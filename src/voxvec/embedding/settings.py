@@ -31,6 +31,7 @@ class Settings(NamedTuple):
         namespace: Keeps tenants apart who share a cache.
         input_type: Role of the texts, for models that embed queries and documents differently.
         on_long: What to do with texts that are too long.
+        strict: Whether vectors of another model are none.
     """
 
     model: EmbeddingModel
@@ -38,6 +39,12 @@ class Settings(NamedTuple):
     namespace: str | None = None
     input_type: InputType | None = None
     on_long: OnLong = "error"
+    strict: bool = False
+
+    def is_served_by(self, name: str) -> bool:
+        """Whether a server that calls its model so serves the model asked for."""
+        # Behind a deployment's name the server gives that of the family; versions are written behind a hyphen.
+        return f"{name}-".startswith((f"{self.model.name}-", f"{self.model.family}-"))
 
     @property
     def prefix(self) -> str:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from voxvec.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["as_list", "check", "refused"]
+__all__ = ["as_list", "check", "note", "refused", "walk"]
 
 _SHOWN = 10
 
@@ -24,19 +24,53 @@ def as_list(texts: Iterable[str]) -> list[Any]:
     Raises:
         InputError: It is a single text, or nothing that can be gone through.
     """
-    if isinstance(texts, str | bytes | bytearray):
-        raise InputError("embed() takes many texts; for one, use embed_one(text). Nothing was sent")
-    if hasattr(texts, "columns"):
-        raise InputError("texts must be one column, not a table of several; pick one. Nothing was sent")
+    _refuse_whole(texts, "embed()")
     for method in ("to_list", "to_pylist", "tolist"):  # polars and pandas, Arrow, NumPy
         convert = getattr(texts, method, None)
         if callable(convert):
             values = convert()
             return [*values] if isinstance(values, list) else [values]
+    return [*texts] if isinstance(texts, list | tuple) else list(walk(texts))
+
+
+def walk(texts: Iterable[str], verb: str = "embed()") -> Iterator[Any]:
+    """The texts one by one, unchecked; what their source raises is told how far it came.
+
+    Raises:
+        InputError: It is a single text, or nothing that can be gone through.
+    """
+    _refuse_whole(texts, verb)
     try:
-        return list(texts)
+        source = iter(texts)
     except TypeError:
         raise InputError(f"texts must be an iterable of str, not {type(texts).__name__}. Nothing was sent") from None
+    return _walk(source)
+
+
+def _walk(source: Iterator[Any]) -> Iterator[Any]:
+    position = 0
+    while True:
+        try:
+            text = next(source)
+        except StopIteration:
+            return
+        except Exception as error:
+            note(error, position)
+            raise
+        yield text
+        position += 1
+
+
+def note(error: Exception, position: int) -> None:
+    """Write on the error of a source of texts where it was raised."""
+    error.add_note(f"voxvec: raised by the iterable of texts, instead of text {position}")
+
+
+def _refuse_whole(texts: object, verb: str) -> None:
+    if isinstance(texts, str | bytes | bytearray):
+        raise InputError(f"{verb} takes many texts; for one, use embed_one(text). Nothing was sent")
+    if hasattr(texts, "columns"):
+        raise InputError("texts must be one column, not a table of several; pick one. Nothing was sent")
 
 
 def check(texts: Sequence[object]) -> dict[int, str]:
@@ -46,7 +80,8 @@ def check(texts: Sequence[object]) -> dict[int, str]:
 
 def _fault(text: object) -> str:
     if not isinstance(text, str):
-        return "is missing" if _is_missing(text) else f"is of type {type(text).__name__}"
+        hint = ": tokens are not taken, give the text" if isinstance(text, list | tuple) else ""
+        return "is missing" if _is_missing(text) else f"is of type {type(text).__name__}{hint}"
     if not text:
         return "is empty"
     if not text.isascii():

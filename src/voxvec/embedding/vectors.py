@@ -45,6 +45,7 @@ class Usage:
         retries: How many of them were made because another had failed.
         maybe_billed: How many failed requests may have been billed all the same; ``tokens`` does not hold them.
         estimated: Whether the server left some tokens uncounted, so that an upper bound stands in for them.
+        miscounted: Answers whose count of tokens could not be, and was passed over; ``estimated`` is true then.
     """
 
     tokens: int = 0
@@ -52,6 +53,7 @@ class Usage:
     retries: int = 0
     maybe_billed: int = 0
     estimated: bool = False
+    miscounted: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -60,6 +62,7 @@ class Usage:
             retries=self.retries + other.retries,
             maybe_billed=self.maybe_billed + other.maybe_billed,
             estimated=self.estimated or other.estimated,
+            miscounted=self.miscounted + other.miscounted,
         )
 
 

@@ -104,18 +104,11 @@ class TranscriptionJob:
     def _key(self) -> bytes:
         """BLAKE2b-256 over length-prefixed fields: the sound, the server and every parameter; not the file's name."""
         settings = self.settings
-        parts = [
-            ("the base URL", settings.origin),
-            ("namespace", settings.namespace or ""),
-            ("the task", settings.task),
-            ("the digest", self.audio.sha256),
-            ("the container", self.audio.container),
-        ]
-        for name, value in settings.fields:
-            parts += [("a parameter", name), (name.removesuffix("[]"), value)]
+        parts = [settings.origin, settings.namespace or "", settings.task, self.audio.sha256, self.audio.container]
+        parts += [part for field in settings.fields for part in field]
         digest = hashlib.blake2b(_KEY_FORMAT, digest_size=rows.KEY_BYTES)
-        for what, part in parts:
-            digest.update(_framed(part, what))
+        for part in parts:
+            digest.update(_framed(part))
         return digest.digest()
 
     @property
@@ -258,15 +251,11 @@ class TranscriptionJob:
         )
 
 
-def _framed(part: str, what: str) -> bytes:
-    raw = _utf8(part)
-    if raw is None:
-        raise InputError(f"{what} holds half a character (a lone surrogate), which cannot be sent; nothing was sent")
-    return len(raw).to_bytes(8, "little") + raw
-
-
-def _utf8(text: str) -> bytes | None:
+def _framed(part: str) -> bytes:
     try:
-        return text.encode()
-    except UnicodeEncodeError:  # it holds the text, so no error of ours may have it as its context
-        return None
+        raw = part.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{part[:80]!r} holds half a character (a lone surrogate), which cannot be sent; nothing was sent"
+        ) from None
+    return len(raw).to_bytes(8, "little") + raw

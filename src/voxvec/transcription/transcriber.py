@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from voxvec._client import AsyncClient, Client, Setup
-from voxvec._key import hidden
 from voxvec._threads import aside
 from voxvec.policy import Pace, Retry
 from voxvec.transcription.asking import Asking
@@ -97,7 +96,6 @@ class Transcriber(_Base):
         deadline: float | None = None,
         workers: int = 16,
     ) -> None:
-        api_key = hidden(api_key)
         self._asking = Asking(model, namespace, timeout)
         self._client = Client(
             client,
@@ -220,9 +218,7 @@ class Transcriber(_Base):
         door = self._client.door()
 
         def send(left: float) -> tuple[Parsed, Reply]:
-            reply = door.send(self._asking.request(job), left)
-            lane.heard(reply.headers)
-            return self._asking.read(job, reply)
+            return self._asking.read(job, door.send(self._asking.request(job), left))
 
         asked = lane.ask(call, send)
         parsed, reply = asked.value
@@ -262,7 +258,6 @@ class AsyncTranscriber(_Base):
         deadline: float | None = None,
         workers: int = 16,
     ) -> None:
-        api_key = hidden(api_key)
         self._asking = Asking(model, namespace, timeout)
         self._client = AsyncClient(
             client,
@@ -359,9 +354,7 @@ class AsyncTranscriber(_Base):
         door = self._client.door()
 
         async def send(left: float) -> tuple[Parsed, Reply]:
-            reply = await door.send(self._asking.request(job), left)
-            lane.heard(reply.headers)
-            return self._asking.read(job, reply)
+            return self._asking.read(job, await door.send(self._asking.request(job), left))
 
         asked = await lane.ask(call, send)
         parsed, reply = asked.value
