@@ -32,7 +32,7 @@ _FRAMING: Final = frozenset({"content-encoding", "content-length", "transfer-enc
 _BODILESS: Final = (204, 304)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Fault:
     """What goes wrong with one request.
 
@@ -84,6 +84,10 @@ class Fault:
 
     def __post_init__(self) -> None:
         orders.check_fault(self)
+
+    def __repr__(self) -> str:
+        said = ((each.name, getattr(self, each.name), each.default) for each in fields(self))
+        return f"Fault({', '.join(f'{name}={value!r}' for name, value, default in said if value != default)})"
 
     @property
     def happens(self) -> bool:

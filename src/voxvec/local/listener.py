@@ -32,6 +32,8 @@ __all__ = ["Early", "listen"]
 
 _LAST_WORDS: Final = 0.5  # how long the end of the block waits for threads [s]
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: no time to say good-bye
+# Lets the last bytes and the end of the connection travel together, so that a client never has one without the other.
+_MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
 _LONGEST_LINE: Final = 65_536
 
 
@@ -184,7 +186,7 @@ class _Connection:
                     # Before the client can know, or what it does next would seem to happen at the same time.
                     sent(went.whole)
                     told = True
-                self._wire.sendall(piece)
+                self._wire.sendall(piece, _MORE if last and went.ending == "close" else 0)
             self._end(went)
         finally:
             if not told:
@@ -193,6 +195,8 @@ class _Connection:
     def _end(self, went: Course) -> None:
         if went.ending == "reset":
             self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        elif went.ending == "close":
+            self._wire.shutdown(socket.SHUT_WR)
         elif went.ending == "hold":
             self._listen_until_gone()
         elif went.ending == "drain":

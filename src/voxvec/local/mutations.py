@@ -2,6 +2,8 @@
 
 Every one has been sent by some server or proxy, or is one slip away from it. They are pure and repeatable; the same
 answer is spoilt in the same way every time, and however few vectors it holds.
+
+The file is long because it is a list.
 """
 
 from __future__ import annotations
@@ -53,10 +55,11 @@ class Mutation:
         Raises:
             ValueError: It is not the kind of answer that this can be done to.
         """
+        made: Json = copy.deepcopy(reply)
         kind = ("embeddings" if "data" in reply else "speech") if isinstance(reply, dict) else "text"
         if len(self.of) == 1 and kind not in self.of:
             raise ValueError(f"{self.name!r} spoils {self.of[0]}, and this answer is none")
-        return self.change(copy.deepcopy(reply))
+        return self.change(made)
 
 
 # -- tools
@@ -130,6 +133,19 @@ def _listed(last: Json) -> Callable[[Json], Json]:
     return lambda vector: [*_floats(vector).tolist()[:-1], last]
 
 
+def _numbers(change: Callable[[list[float]], Json]) -> Callable[[Json], Json]:
+    """Write something else in place of a vector, out of its numbers."""
+    return lambda vector: change(_floats(vector).tolist())
+
+
+def _binary(change: Callable[[bytes], str]) -> Callable[[Json], Json]:
+    """Write a text in place of a vector, out of its bytes."""
+    return lambda vector: change(_floats(vector).tobytes())
+
+
+_LIST: Final = _numbers(lambda row: row)
+
+
 def _as(form: str) -> Callable[[Json], Json]:
     """Write a vector in another binary form."""
     return lambda vector: _base64(_floats(vector).astype(form).tobytes())
@@ -167,11 +183,7 @@ def _digits(count: int) -> _Change:
 
 
 def _mixed(data: list[Json]) -> Json:
-    return [{**row, "embedding": (_as("<f4") if at else _tolist)(row["embedding"])} for at, row in enumerate(data)]
-
-
-def _tolist(vector: Json) -> Json:
-    return _floats(vector).tolist()
+    return [{**row, "embedding": (_as("<f4") if at else _LIST)(row["embedding"])} for at, row in enumerate(data)]
 
 
 def _missing(data: list[Json]) -> Json:
@@ -289,9 +301,9 @@ def _list() -> Iterable[Mutation]:
         "vector-object": (
             "a vector is an object",
             vectors,
-            _row(embedding=lambda v: dict(enumerate(_floats(v).tolist()))),
+            _row(embedding=_numbers(lambda row: dict(enumerate(row)))),
         ),
-        "vector-nested": ("a vector is a list in a list", vectors, _row(embedding=lambda v: [_floats(v).tolist()])),
+        "vector-nested": ("a vector is a list in a list", vectors, _row(embedding=_numbers(lambda row: [row]))),
         "narrow": ("a vector is one number short", vectors, _row(embedding=_values(lambda row: row[:-1]))),
         "wide": ("a vector has one number too many", vectors, _row(embedding=_values(lambda row: [*row, 0.5]))),
         "all-narrow": ("every vector is one number short", vectors, _all(_values(lambda row: row[:-1]))),
@@ -301,27 +313,27 @@ def _list() -> Iterable[Mutation]:
         "base64-cut": (
             "the last byte of a vector is missing",
             vectors,
-            _row(embedding=lambda v: _base64(_floats(v).tobytes()[:-1])),
+            _row(embedding=_binary(lambda raw: _base64(raw[:-1]))),
         ),
         "base64-short": (
             "the last character of a vector is missing",
             vectors,
-            _row(embedding=lambda v: _base64(_floats(v).tobytes())[:-1]),
+            _row(embedding=_binary(lambda raw: _base64(raw)[:-1])),
         ),
         "base64-garbled": (
             "a vector is no base64",
             vectors,
-            _row(embedding=lambda v: "!" + _base64(_floats(v).tobytes())[1:]),
+            _row(embedding=_binary(lambda raw: "!" + _base64(raw)[1:])),
         ),
         "base64-foreign": (
             "a vector holds a letter beyond ASCII",
             vectors,
-            _row(embedding=lambda v: "é" + _base64(_floats(v).tobytes())[1:]),
+            _row(embedding=_binary(lambda raw: "é" + _base64(raw)[1:])),
         ),
         "base64-twice": (
             "a vector is base64 of its base64",
             vectors,
-            _row(embedding=lambda v: _base64(_base64(_floats(v).tobytes()).encode())),
+            _row(embedding=_binary(lambda raw: _base64(_base64(raw).encode()))),
         ),
         # The transcript.
         "text-null": ("the text is null", speech, _said(None)),
@@ -360,7 +372,7 @@ def _list() -> Iterable[Mutation]:
         ),
         "no-index": ("no vector has an index", vectors, _indexes(lambda _at, _n: ...)),
         "null-index": ("every index is null", vectors, _indexes(lambda _at, _n: None)),
-        "floats": ("lists of numbers, whatever was asked for", vectors, _all(_tolist)),
+        "floats": ("lists of numbers, whatever was asked for", vectors, _all(_LIST)),
         "base64": ("base64, whatever was asked for", vectors, _all(_as("<f4"))),
         "mixed": ("the first vector a list, the others base64", vectors, _data(_mixed)),
         "other-model": (

@@ -125,13 +125,8 @@ def _check_spoil(fault: Fault) -> None:
 
 
 def _check_wire(fault: Fault) -> None:
-    trickle: object = fault.trickle
-    if trickle is not None:
-        pair = cast("tuple[object, ...]", trickle) if isinstance(trickle, tuple) else ()
-        if len(pair) != 2:  # noqa: PLR2004 -- a pair
-            raise TypeError(f"trickle must be a tuple of bytes and seconds, not {trickle!r}")
-        _integer(pair[0], "the bytes of trickle", 1)
-        check_seconds(pair[1], "the pause of trickle")
+    if fault.trickle is not None:
+        _check_trickle(fault.trickle)
     for name in ("cut", "content_length"):
         if getattr(fault, name) is not None:
             _integer(getattr(fault, name), name, -(2**63))
@@ -139,11 +134,22 @@ def _check_wire(fault: Fault) -> None:
         raise ValueError("content_length is how much too much the header says; 0 would be right")
     if fault.reset not in (None, *_RESETS):
         raise ValueError(f"reset must be one of {', '.join(map(repr, _RESETS))}, not {fault.reset!r}")
-    raw: object = fault.raw
-    if raw is not None and not isinstance(raw, bytes):
-        raise TypeError(f"raw must be bytes, not {_type(raw)}")
+    _check_bytes(fault.raw, "raw")
     if not all(status in _INTERIM for status in fault.interim):
         raise ValueError(f"interim must be statuses from 100 to 199 without 101, not {fault.interim!r}")
+
+
+def _check_trickle(given: object) -> None:
+    pair = cast("tuple[object, ...]", given) if isinstance(given, tuple) else ()
+    if len(pair) != 2:  # noqa: PLR2004 -- a pair
+        raise TypeError(f"trickle must be a tuple of bytes and seconds, not {given!r}")
+    _integer(pair[0], "the bytes of trickle", 1)
+    check_seconds(pair[1], "the pause of trickle")
+
+
+def _check_bytes(value: object, what: str) -> None:
+    if value is not None and not isinstance(value, bytes):
+        raise TypeError(f"{what} must be bytes, not {_type(value)}")
 
 
 def _check_company(fault: Fault) -> None:

@@ -58,7 +58,7 @@ class LocalTransport(httpx2.BaseTransport):
     def _played(self, steps: Generator[float | _Part]) -> Generator[_Part]:
         try:
             for step in steps:
-                if isinstance(step, float):
+                if isinstance(step, (int, float)):
                     self._clock.sleep(step)
                 else:
                     yield step
@@ -84,7 +84,7 @@ class AsyncLocalTransport(httpx2.AsyncBaseTransport):
     async def _played(self, steps: Generator[float | _Part]) -> AsyncGenerator[_Part]:
         try:
             for step in steps:
-                if isinstance(step, float):
+                if isinstance(step, (int, float)):
                     await self._sleep(step)
                 else:
                     yield step
