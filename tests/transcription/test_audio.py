@@ -151,11 +151,15 @@ class TestReading:
         with socket.socket(socket.AF_UNIX) as bound:
             bound.bind(str(tmp_path / "socket"))
             for path, kind in [(tmp_path, "directory"), ("pipe", "pipe"), ("socket", "socket"), (os.devnull, "device")]:
-                with pytest.raises(AudioError, match=f"is a {kind}, not a file; nothing was sent"):
+                with pytest.raises(
+                    AudioError, match=f"is a {kind}, not a file; give the path of a file, or bytes; nothing was sent"
+                ):
                     read(tmp_path / path)
 
     def test_a_file_that_is_missing_or_forbidden_is_refused_with_the_reason(self, tmp_path, monkeypatch):
-        with pytest.raises(AudioError, match=r"gone.wav' cannot be read: No such file.*nothing was sent"):
+        with pytest.raises(
+            AudioError, match=r"gone.wav' cannot be read: No such file.*; check its path.*; nothing was sent"
+        ):
             read(tmp_path / "gone.wav")
         (tmp_path / "a.wav").write_bytes(wav())
         monkeypatch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
@@ -165,7 +169,9 @@ class TestReading:
     def test_an_empty_recording_is_refused(self, tmp_path):
         (tmp_path / "a.wav").touch()
 
-        with pytest.raises(AudioError, match=r"'a.wav' is empty \(0 bytes\); nothing was sent"):
+        with pytest.raises(
+            AudioError, match=r"'a.wav' is empty \(0 bytes\); record or copy it again; nothing was sent"
+        ):
             read(tmp_path / "a.wav")
         with pytest.raises(AudioError, match="the recording is empty"):
             read(b"")
@@ -295,7 +301,10 @@ def test_wav_files_of_every_kind_are_measured(data, length):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (riff(fmt(), SOUND)[:-1], "cut off: its header promises 16,000 bytes of sound, 15,999 are there"),
+        (
+            riff(fmt(), SOUND)[:-1],
+            "cut off: its header promises 16,000 bytes of sound, 15,999 are there; copy or download it again",
+        ),
         (riff(fmt()), "damaged or cut off before the sound"),
         (riff(SOUND), "damaged"),
         (riff(fmt(channels=0), SOUND), "damaged"),
@@ -463,7 +472,7 @@ def test_a_container_without_sound_is_refused():
         file.mux(stream.encode(av.VideoFrame(16, 16, "yuv420p")))
         file.mux(stream.encode(None))
 
-    with pytest.raises(AudioError, match="no sound in it; nothing was sent"):
+    with pytest.raises(AudioError, match="no sound in it; record it again; nothing was sent"):
         read(buffer.getvalue())
 
 

@@ -74,7 +74,7 @@ def read(path: Path) -> bytes:
             raise InputError("stdin is closed, so nothing can be read from it; nothing was sent")
         return sys.stdin.buffer.read()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; nothing was sent") from None
+        raise InputError(f"{path} cannot be read: {error.strerror}; check its path. Nothing was sent") from None
 
 
 def recording(path: Path, data: bytes | None = None) -> Path | bytes:

@@ -107,7 +107,7 @@ def read(audio: Source, *, max_bytes: int = 2 << 30) -> Audio:
     name, data = _take(audio, max_bytes)
     what = repr(name) if name else "the recording"
     if not data:
-        raise _refused(f"{what} is empty (0 bytes)")
+        raise _refused(f"{what} is empty (0 bytes); record or copy it again")
     if len(data) > max_bytes:
         raise _refused(f"{what} has more than {max_bytes:,} bytes, the most that can be sent; compress it or cut it")
     container = sniff(data)
@@ -153,11 +153,13 @@ def _read_path(path: str, max_bytes: int) -> bytes:
     try:
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode):
-            raise _refused(f"{path!r} is {_other_file(mode)}, not a file")
+            raise _refused(f"{path!r} is {_other_file(mode)}, not a file; give the path of a file, or bytes")
         with Path(path).open("rb") as file:
             return _read_file(file, max_bytes)
     except OSError as error:
-        raise _refused(f"{path!r} cannot be read: {error.strerror or error}") from None
+        raise _refused(
+            f"{path!r} cannot be read: {error.strerror or error}; check its path and its permissions"
+        ) from None
 
 
 def _other_file(mode: int) -> str:
@@ -286,7 +288,9 @@ def _wav_length(layout: _WavLayout, samples: int, promised: int, there: int) -> 
     # Who writes into a pipe cannot go back and fill in the size, and leaves 0 or about the largest number.
     piped = promised == 0 or promised > max(there, _PIPED_SIZE)
     if promised > there and not piped:
-        raise _refused(f"it is cut off: its header promises {promised:,} bytes of sound, {there:,} are there")
+        raise _refused(
+            f"it is cut off: its header promises {promised:,} bytes of sound, {there:,} are there; copy or download it again"
+        )
     size = there if piped else promised
     if layout.linear:
         return size // layout.frame_bytes / layout.rate
@@ -392,7 +396,7 @@ def _probe(data: bytes, container: str) -> float | None:
 
 def _probed_seconds(file: Any, container: str, *, ticks: int) -> float:
     if not file.streams.audio:
-        raise _refused("there is no sound in it")
+        raise _refused("there is no sound in it; record it again")
     stream = file.streams.audio[0]
     # An AAC stream has no header of its own, and what is said to be its length is a guess.
     if container != "aac" and stream.duration is not None:

@@ -239,7 +239,8 @@ def check_audio(
 def _check_length(model: TranscriptionModel, what: str, seconds: float) -> None:
     if seconds < model.min_seconds:
         raise AudioError(
-            f"{what} lasts {seconds:.3f} s, {model.name} takes {model.min_seconds:g} s or more; nothing was sent"
+            f"{what} lasts {seconds:.3f} s, {model.name} takes {model.min_seconds:g} s or more; nothing was sent; "
+            "leave it out, or put silence behind it"
         )
     if model.max_seconds is not None and seconds > model.max_seconds:
         raise AudioError(
