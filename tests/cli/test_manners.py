@@ -150,7 +150,16 @@ def test_an_interrupt_ends_with_130_and_one_line(run, monkeypatch):
     assert (result.exit_code, result.stderr.count("\n")) == (130, 1)
 
 
+@pytest.fixture
+def heeding():
+    """Children heed Ctrl-C even if these tests run in the background, where a shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for others")
+@pytest.mark.usefixtures("heeding")
 def test_ctrl_c_during_a_request_ends_the_process_with_130(home):
     (home / "t.txt").write_text("kitten\n")
     asked, go_on = threading.Event(), threading.Event()
