@@ -1,4 +1,5 @@
 import json
+import re
 import sqlite3
 import sys
 import tomllib
@@ -203,3 +204,14 @@ def test_doctor_knows_every_extra():
     }
 
     assert {extra: set(packages) for extra, packages in room.EXTRAS.items()} == names
+
+
+def test_the_doctor_sells_nobody_what_nothing_uses(run, monkeypatch):
+    monkeypatch.setattr("voxvec.cli.doctor.installed", lambda _: None)
+    shown = run("doctor").stdout
+
+    assert "[redis]       reserved: nothing uses it yet" in shown
+    assert "pip install 'voxvec[audio]'" in shown
+    assert "pip install 'voxvec[redis]'" not in shown
+    [listed] = [line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if "are reserved: nothing" in line]
+    assert room._RESERVED == set(re.findall("`([a-z]+)`", listed)) - {"all"}

@@ -31,6 +31,9 @@ EXTRAS: Final = {
 }
 """The extras, and the packages that each brings."""
 
+_RESERVED: Final = {"redis", "eval", "plot", "ann", "vad", "fast"}
+"""Extras that nothing uses yet, so that nobody need install them."""
+
 Finding: TypeAlias = tuple[str, str, screen.Json]
 """What was looked at, what is told to people, and what is told to machines."""
 
@@ -43,8 +46,14 @@ def doctor(*, as_json: AsJson = False) -> None:
         screen.show_json({**{name: value for name, _, value in found}, "extras": _extras_as_json(extras)})
         return
     rows = [(name.replace("_", " "), shown) for name, shown, _ in found]
-    rows += [(f"[{name}]", _missing(name) if missing else "installed") for name, missing in extras.items()]
+    rows += [(f"[{name}]", _state(name, missing)) for name, missing in extras.items()]
     screen.show(screen.columns(rows))
+
+
+def _state(extra: str, missing: list[str]) -> str:
+    if not missing:
+        return "installed"
+    return "reserved: nothing uses it yet" if extra in _RESERVED else _missing(extra)
 
 
 def _versions() -> Iterator[Finding]:

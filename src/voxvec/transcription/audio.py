@@ -289,7 +289,8 @@ def _wav_length(layout: _WavLayout, samples: int, promised: int, there: int) -> 
     piped = promised == 0 or promised > max(there, _PIPED_SIZE)
     if promised > there and not piped:
         raise _refused(
-            f"it is cut off: its header promises {promised:,} bytes of sound, {there:,} are there; copy or download it again"
+            f"it is cut off: its header promises {promised:,} bytes of sound, {there:,} are there; "
+            "copy or download it again"
         )
     size = there if piped else promised
     if layout.linear:

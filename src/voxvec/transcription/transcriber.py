@@ -127,7 +127,7 @@ class Transcriber(_Base):
             audio: A path, bytes, or a binary file, which is read once from its current position.
             language: Spoken language as a name, a code or a regional code (``"Korean"``, ``"ko"``, ``"ko-KR"``);
                 None lets the model find out.
-            prompt: Text to go by, as the model takes it.
+            prompt: Text to go by, as the model takes it; not more than it reads (`max_prompt_tokens`).
             keywords: Words to listen for.
             speakers: Whether to tell speakers apart.
             temperature: Sampling temperature, in [0, 1].
@@ -135,7 +135,7 @@ class Transcriber(_Base):
         Raises:
             AudioError: The recording cannot be sent. Nothing was.
             ConfigError: The model cannot do what is asked. Nothing was sent.
-            InputError: A keyword cannot be sent.
+            InputError: A keyword cannot be sent, or the prompt is certainly longer than the model reads.
             ServiceError: The server failed for good.
             ResponseError: The answer was no transcript, twice.
         """
