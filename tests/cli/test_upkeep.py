@@ -213,5 +213,6 @@ def test_the_doctor_sells_nobody_what_nothing_uses(run, monkeypatch):
     assert "[redis]       reserved: nothing uses it yet" in shown
     assert "pip install 'voxvec[audio]'" in shown
     assert "pip install 'voxvec[redis]'" not in shown
-    [listed] = [line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if "are reserved: nothing" in line]
-    assert room._RESERVED == set(re.findall("`([a-z]+)`", listed)) - {"all"}
+    readme = (ROOT / "README.md").read_text("utf-8").splitlines()
+    [listed] = [line for line in readme if "are reserved: nothing" in line]
+    assert set(re.findall("`([a-z]+)`", listed)) - {"all"} == room._RESERVED
