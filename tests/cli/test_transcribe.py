@@ -1,5 +1,8 @@
+import io
 import json
+import wave
 
+import numpy as np
 import pytest
 
 from voxvec.cli.transcribe import Format
@@ -117,12 +120,41 @@ def test_a_wrong_key_stops_everything_at_once(server, run, talk, more_talk):
     assert result.stderr.count("voxvec: ") == 1
 
 
-def test_subtitles_of_a_model_without_times_are_refused_before_anything_is_sent(spoken, run, talk):
+def beeps(*spans, seconds=4.0, rate=16_000):
+    """A recording with a sound from each of these times to the next [s], and silence around."""
+    samples = np.zeros(int(seconds * rate))
+    for start, end in spans:
+        samples[int(start * rate) : int(end * rate)] = 8000 * np.sin(np.arange(int((end - start) * rate)) / 5)
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((1, 2, rate, 0, "NONE", ""))
+        out.writeframes(samples.astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def test_subtitles_of_a_model_without_times_begin_and_end_with_the_speech(spoken, run, talk):
+    spoken.say("Good morning. This is all.")
+    talk.write_bytes(beeps((0.5, 1.5), (2.5, 3.5)))
+    result = run("transcribe", talk, "--format", "srt")
+
+    assert result.exit_code == 0
+    assert [row[:9] for row in result.stdout.splitlines() if "-->" in row] == ["00:00:00,", "00:00:02,"]
+    assert "Good morning." in result.stdout
+
+
+def test_subtitles_are_refused_where_no_speech_is_found_but_what_was_bought_is_kept(spoken, run, talk):
     result = run("transcribe", talk, "--format", "srt")
 
     assert result.exit_code == 1
     assert "--allow-estimated" in result.stderr
-    assert spoken.asked == 0
+    assert run("transcribe", talk, "--format", "srt", "--allow-estimated").exit_code == 0
+    assert spoken.asked == 1
+
+
+@pytest.mark.usefixtures("spoken")
+def test_tables_and_markdown_are_written_too(run, talk):
+    assert run("transcribe", talk, "--format", "tsv").stdout.startswith("start\tend\ttext\n0\t")
+    assert run("transcribe", talk, "--format", "md").stdout.startswith("**00:00:00** the cat")
 
 
 def test_estimated_subtitles_can_be_allowed(spoken, run, talk):

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxvec.errors import MissingExtraError
-from voxvec.local import recogniser, samples, town_radio
+from voxvec.local import recogniser, town_radio
 from voxvec.local.brain import HeardWord
 from voxvec.local.recogniser import Recogniser, segments
+from voxvec.transcription import samples
 
 
 def line(number):

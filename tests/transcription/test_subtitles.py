@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxvec.transcription.subtitles import Cue, srt, timestamp, vtt
+from voxvec import InputError
+from voxvec.transcription.subtitles import Cue, markdown, parse, srt, timestamp, tsv, vtt
 
 times = st.floats(-10, 400_000, allow_nan=False)
 cues = st.lists(st.builds(Cue, times, times, st.text(), st.none() | st.text()), max_size=8)
@@ -113,3 +114,59 @@ def test_a_cue_never_holds_a_blank_line(text, speaker):
         assert "\n\n" not in written
         assert "\r" not in written
         assert written.splitlines() == written.split("\n")[:-1]
+
+
+# -- reading back, tables, Markdown
+
+safe = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp", "Zs"]), min_size=1, max_size=20)
+apart = st.lists(st.tuples(st.integers(1, 5000), st.integers(0, 5000)), max_size=6)
+
+
+@given(apart, st.data())
+def test_what_was_written_is_read_back(lengths, data):
+    listed, at = [], 0
+    for length, pause in lengths:
+        speaker = data.draw(st.none() | safe)
+        listed.append(Cue(at / 1000, (at + length) / 1000, data.draw(safe), speaker))
+        at += length + pause
+
+    assert parse(vtt(listed)) == listed
+    assert [(cue.start, cue.end) for cue in parse(srt(listed))] == [(cue.start, cue.end) for cue in listed]
+
+
+def test_subrip_of_others_is_read():
+    text = (
+        "\ufeff1\r\n00:00:01,5 --> 00:00:02,000 X1:10\r\nHello\r\nthere\r\n\r\n\r\n"
+        "2\r\n1:00:00.250 --> 1:00:01.000\r\n\r\n"
+    )
+
+    assert parse(text) == [Cue(1.5, 2.0, "Hello\nthere"), Cue(3600.25, 3601.0, "")]
+
+
+def test_webvtt_of_others_is_read():
+    text = (
+        "WEBVTT - title\n\nSTYLE\n::cue { color: red }\n\nNOTE 00:00 is early\n\nintro\n"
+        "00:01.000 --> 00:02.000 align:left\n"
+        "<v.loud Mary &amp; Bo>I <i>am</i> &lt;here&gt;</v>&nbsp;!\n\n01:00:00.000 --> 01:00:01.000\nplain"
+    )
+
+    assert parse(text) == [Cue(1, 2, "I am <here> !", "Mary & Bo"), Cue(3600, 3601, "plain")]
+
+
+def test_what_is_no_subtitle_file_is_refused():
+    assert parse("") == []
+    with pytest.raises(InputError, match="no cue can be read"):
+        parse("00:00:0x,000 --> 00:00:02,000\nHello\n")
+
+
+def test_a_table_has_whole_milliseconds_and_no_tabs_in_its_texts():
+    assert (
+        tsv([Cue(0, 1.2345, "a\tb\nc"), Cue(2, 3, "d", "Bo")])
+        == "start\tend\ttext\n0\t1234\ta b c\n2000\t3000\tBo: d\n"
+    )
+
+
+def test_markdown_has_a_paragraph_for_each_cue_and_no_accidental_markup():
+    assert markdown([Cue(59.9996, 61, "a *b* [c]"), Cue(3661, 3662, "d", "B_o")]) == (
+        "**00:01:00** a \\*b\\* \\[c\\]\n\n**01:01:01** B\\_o: d\n"
+    )

@@ -334,7 +334,7 @@ def test_a_code_that_only_the_model_knows_is_sent_as_it_is(twins, fake):
 # -- what comes back
 
 
-def test_a_model_without_times_gives_one_estimated_segment_and_says_so(twins, fake):
+def test_text_for_a_silent_recording_is_one_estimated_segment_and_doubted(twins, fake):
     fake.say("Good morning.", code="en")
 
     transcript = twins.transcriber(fake=fake).transcribe(wav(3))
@@ -342,7 +342,8 @@ def test_a_model_without_times_gives_one_estimated_segment_and_says_so(twins, fa
     assert [(part.text, part.start, part.end, part.timing) for part in transcript.segments] == [
         ("Good morning.", 0.0, 3.0, "estimated")
     ]
-    assert "gave no times" in transcript.warnings[0]
+    assert "is silent" in transcript.warnings[0]
+    assert "gave no times" in transcript.warnings[1]
     assert (transcript.language, transcript.duration, transcript.words) == ("en", 3.0, ())
     with pytest.raises(ConfigError, match="allow_estimated"):
         transcript.to_srt()

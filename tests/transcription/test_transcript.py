@@ -145,7 +145,14 @@ def test_a_transcript_survives_pickling():
 
 @pytest.mark.parametrize(
     ("name", "write"),
-    [("a.srt", full.to_srt), ("a.VTT", full.to_vtt), ("a.b.txt", full.to_txt), ("한국어.json", full.to_json)],
+    [
+        ("a.srt", full.to_srt),
+        ("a.VTT", full.to_vtt),
+        ("a.b.txt", full.to_txt),
+        ("a.tsv", full.to_tsv),
+        ("a.md", full.to_md),
+        ("한국어.json", full.to_json),
+    ],
 )
 def test_the_suffix_decides_what_is_saved(tmp_path, name, write):
     full.save(tmp_path / name)
@@ -156,8 +163,8 @@ def test_the_suffix_decides_what_is_saved(tmp_path, name, write):
 
 
 @pytest.mark.parametrize("name", ["a", "a.docx", "srt"])
-def test_another_suffix_is_refused_naming_the_four(tmp_path, name):
-    with pytest.raises(ConfigError, match=r"\.srt, \.vtt, \.txt or \.json"):
+def test_another_suffix_is_refused_naming_all(tmp_path, name):
+    with pytest.raises(ConfigError, match=r"\.srt, \.vtt, \.tsv, \.md, \.txt or \.json"):
         full.save(tmp_path / name)
 
 

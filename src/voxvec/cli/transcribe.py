@@ -30,6 +30,8 @@ class Format(StrEnum):
     TXT = "txt"
     SRT = "srt"
     VTT = "vtt"
+    TSV = "tsv"
+    MD = "md"
     JSON = "json"
 
 
@@ -104,7 +106,7 @@ def transcribe(
     """Turn recordings into text or subtitles."""
     wish = _wish(recordings, format, output, allow_estimated=allow_estimated, as_json=as_json)
     with Backend(keep=not no_cache).transcriber(model) as client:
-        _run(client, lambda recording: client.transcribe(recording, language=language), wish)
+        _run(lambda recording: client.transcribe(recording, language=language), wish)
 
 
 def translate(
@@ -122,7 +124,7 @@ def translate(
     """Turn recordings in any language into English text."""
     wish = _wish(recordings, format, output, allow_estimated=allow_estimated, as_json=as_json)
     with Backend(keep=not no_cache).translator(model) as client:
-        _run(client, client.translate, wish)
+        _run(client.translate, wish)
 
 
 def _wish(
@@ -149,15 +151,14 @@ def _format(wanted: Format | None, output: Path | None) -> Format:
         return Format(suffix)
     if wanted is None:
         raise typer.BadParameter(
-            f"end the name of {output.name} in .srt, .vtt, .txt or .json, or say --format", param_hint="--output"
+            f"end the name of {output.name} in .srt, .vtt, .tsv, .md, .txt or .json, or say --format",
+            param_hint="--output",
         )
     return wanted
 
 
-def _run(client: "vv.Transcriber", ask: "Callable[[Path | bytes], vv.Transcript]", wish: _Wish) -> None:
+def _run(ask: "Callable[[Path | bytes], vv.Transcript]", wish: _Wish) -> None:
     """Ask about every recording, and hand each answer over as it comes."""
-    if client.model.segment_times is False:
-        _check_times(wish, client.model.name, "Nothing was sent")
     bill, done, failed = Bill(), dict[str, vv.Transcript](), dict[str, VoxvecError]()
     on_screen = wish.output is None and sys.stdout.isatty()
     with screen.progress("recordings", len(wish.files), hidden=on_screen) as tell:
@@ -199,7 +200,7 @@ def _hand_over(file: Path, transcript: "vv.Transcript", wish: _Wish) -> None:
     if target is None and wish.as_json:
         return
     if any(segment.timing == "estimated" for segment in transcript.segments):
-        _check_times(wish, transcript.model, "The text is in the cache, unless that is switched off")
+        _check_times(wish, transcript.model)
     text = _render(transcript, wish)
     if target is not None:
         with files.replacing(target) as draft:
@@ -208,11 +209,12 @@ def _hand_over(file: Path, transcript: "vv.Transcript", wish: _Wish) -> None:
         screen.show(f"==> {file} <==\n{text}" if len(wish.files) > 1 else text)
 
 
-def _check_times(wish: _Wish, model: str, paid: str) -> None:
+def _check_times(wish: _Wish, model: str) -> None:
     if wish.format in {Format.SRT, Format.VTT} and not wish.allow_estimated:
         raise ConfigError(
-            f"{model} gives no times, so subtitles would only be estimated; take a --model with segment times "
-            f"(see: voxvec models), or say --allow-estimated. {paid}"
+            f"{model} gave no times and no speech was found in the recording by itself, so subtitles would only be "
+            "estimated; take a --model with segment times (see: voxvec models), or say --allow-estimated. "
+            "The text is in the cache, unless that is switched off"
         )
 
 
@@ -222,6 +224,10 @@ def _render(transcript: "vv.Transcript", wish: _Wish) -> str:
             return transcript.to_txt()
         case Format.JSON:
             return transcript.to_json()
+        case Format.TSV:
+            return transcript.to_tsv()
+        case Format.MD:
+            return transcript.to_md()
         case Format.SRT:
             return transcript.to_srt(allow_estimated=wish.allow_estimated)
         case Format.VTT:

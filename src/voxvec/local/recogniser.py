@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from voxvec.errors import MissingExtraError
-from voxvec.local import samples
 from voxvec.local.brain import Heard, HeardSegment, HeardWord
+from voxvec.transcription import samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

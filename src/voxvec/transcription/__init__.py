@@ -6,14 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from voxvec.transcription.cues import Style
+    from voxvec.transcription.subtitles import Cue
     from voxvec.transcription.transcriber import AsyncTranscriber, Transcriber
     from voxvec.transcription.transcript import Segment, Transcript, Word
 
-__all__ = ["AsyncTranscriber", "Segment", "Transcriber", "Transcript", "Word"]
+__all__ = ["AsyncTranscriber", "Cue", "Segment", "Style", "Transcriber", "Transcript", "Word"]
 
 _HOMES = {
     "AsyncTranscriber": "transcriber",
+    "Cue": "subtitles",
     "Segment": "transcript",
+    "Style": "cues",
     "Transcriber": "transcriber",
     "Transcript": "transcript",
     "Word": "transcript",

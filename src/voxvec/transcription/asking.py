@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from voxvec import models
-from voxvec.errors import ConfigError, ResponseError
+from voxvec.errors import AudioError, ConfigError, MissingExtraError, ResponseError
 from voxvec.models import TranscriptionModel
 
 if TYPE_CHECKING:
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from voxvec._door import Reply, Request
     from voxvec.models import TranscriptionModelName
-    from voxvec.transcription.audio import Source
-    from voxvec.transcription.job import Task, TranscriptionJob
+    from voxvec.transcription.aligning import Stretch
+    from voxvec.transcription.audio import Audio, Source
+    from voxvec.transcription.job import Settings, Task, TranscriptionJob
     from voxvec.transcription.wire import Parsed
 
 __all__ = ["Asking"]
@@ -84,7 +85,7 @@ class Asking:
             model=self.model, task=task, fields=fields, origin=origin, namespace=self._namespace, language=language
         )
         recording = read(audio) if self.model.max_bytes is None else read(audio, max_bytes=self.model.max_bytes)
-        return TranscriptionJob(recording, settings)
+        return TranscriptionJob(recording, settings, _spans(recording) if _is_timeless(settings) else None)
 
     def check_detects(self) -> None:
         """Refuse to identify a language with a model that does not say which one it heard."""
@@ -109,3 +110,24 @@ class Asking:
         except ResponseError as error:
             error.request_id = reply.request_id
             raise
+
+
+def _is_timeless(settings: Settings) -> bool:
+    """Whether the answer will tell no times, so that they must come from the recording."""
+    return ("response_format", "verbose_json") not in settings.fields and (
+        "response_format",
+        "diarized_json",
+    ) not in settings.fields
+
+
+def _spans(recording: Audio) -> tuple[Stretch, ...] | None:
+    """Where somebody speaks [s]; None if the recording cannot be decoded here, which the server may do all the same."""
+    from voxvec.transcription import samples, speech  # noqa: PLC0415 -- NumPy, and a client that is only made needs none
+
+    try:
+        sound = samples.read(recording.data)
+    except (AudioError, MissingExtraError):
+        return None
+    return tuple(
+        (span.start / samples.RATE, span.stop / samples.RATE) for span in speech.speech_spans(sound, samples.RATE)
+    )

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from voxvec import rows
 from voxvec.errors import ConfigError, InputError, ResponseError
-from voxvec.transcription import request
+from voxvec.transcription import request, timing
 from voxvec.transcription.transcript import Segment, Transcript, Usage
 from voxvec.transcription.wire import Parsed, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from voxvec.models import TranscriptionModel
+    from voxvec.transcription.aligning import Stretch
     from voxvec.transcription.audio import Audio
 
 __all__ = ["Settings", "Task", "TranscriptionJob", "TranscriptionPlan"]
@@ -85,14 +86,15 @@ class TranscriptionJob:
     Args:
         audio: The recording.
         settings: What is wanted.
+        spans: Where somebody speaks in it, in order [s]; None if that is not known.
 
     Raises:
         AudioError: The model does not take the recording as it is.
         InputError: A parameter cannot be written as UTF-8.
     """
 
-    def __init__(self, audio: Audio, settings: Settings) -> None:
-        self.audio, self.settings = audio, settings
+    def __init__(self, audio: Audio, settings: Settings, spans: Sequence[Stretch] | None = None) -> None:
+        self.audio, self.settings, self._spans = audio, settings, spans
         self._parsed: Parsed | None = None
         self._cached = False
         self._requests = self._maybe_billed = 0
@@ -201,36 +203,49 @@ class TranscriptionJob:
             raise ConfigError("there is no answer yet")
         parsed, model = self._parsed, self.settings.model
         duration = parsed.duration if parsed.duration is not None else self.audio.seconds
-        segments = parsed.segments or self._estimated(parsed.text, duration)
+        language = parsed.language or self.settings.language
+        segments = parsed.segments or self._timed(parsed.text, language, duration)
         usage = (
             Usage() if self._cached else replace(parsed.usage, requests=self._requests, maybe_billed=self._maybe_billed)
         )
         return Transcript(
             text=parsed.text,
             segments=segments,
-            words=parsed.words,
-            language=parsed.language or self.settings.language,
+            words=parsed.words or tuple(word for segment in segments for word in segment.words),
+            language=language,
             duration=duration,
             usage=usage,
             cost=Decimal(0) if self._cached else request.cost(model, seconds=duration, usage=usage),
             model=model.name,
-            warnings=(*model.remarks, *parsed.warnings, *self._warnings(parsed)),
+            warnings=(*model.remarks, *parsed.warnings, *self._warnings(parsed, segments)),
             complete=not self._cut_off(parsed),
             cached=self._cached,
         )
 
-    def _estimated(self, text: str, duration: float | None) -> tuple[Segment, ...]:
+    def _timed(self, text: str, language: str | None, duration: float | None) -> tuple[Segment, ...]:
+        """Segments for a text that came without times: by the speech in the recording, or one around everything."""
         if not text:
             return ()
+        if self._spans:
+            return timing.spoken(text, language, self._spans)
         end = duration if duration is not None else len(text) / _CHARACTERS_PER_SECOND
         return (Segment(text=text, start=0.0, end=end, timing="estimated"),)
 
-    def _warnings(self, parsed: Parsed) -> list[str]:
+    def _warnings(self, parsed: Parsed, segments: Sequence[Segment]) -> list[str]:
         said: list[str] = []
+        name = self.settings.model.name
         if not parsed.text:
             said.append("no speech was recognised")
-        elif not parsed.segments:
-            said.append(f"{self.settings.model.name} gave no times: the one segment spans the whole recording")
+        elif self._spans == ():
+            said.append("the recording is silent, as far as its loudness tells: the text may be made up")
+        if parsed.text and not parsed.segments:
+            if segments[0].timing == "speech":
+                said.append(
+                    f"{name} gave no times: segments begin and end with the speech in the recording, "
+                    "the words in them are shared out over it"
+                )
+            else:
+                said.append(f"{name} gave no times: the one segment spans the whole recording")
         if self._cut_off(parsed):
             said.append("the text is probably cut off: it is as long as the model's answers can be; cut the recording")
         return said

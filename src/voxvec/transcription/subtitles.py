@@ -16,14 +16,17 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from voxvec.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Cue", "srt", "timestamp", "vtt"]
+__all__ = ["Cue", "markdown", "parse", "srt", "timestamp", "tsv", "vtt"]
 
 # Several characters end a line somewhere; only one of them does so in a subtitle file.
 _LINE_ENDS = re.compile(r"\r\n?|[\n\v\f\x1c-\x1e\x85\u2028\u2029]")
 _ARROW = re.compile(r"-{2,}>")
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~]")
 _VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
@@ -100,6 +103,85 @@ def vtt(cues: Iterable[Cue], *, duration: float | None = None) -> str:
         text = "\n".join(cue.lines).translate(_VTT_ESCAPES)
         blocks.append(f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{voice}{text}\n")
     return "\n".join(blocks)
+
+
+def tsv(cues: Iterable[Cue]) -> str:
+    """A table of start, end (whole milliseconds) and text, tabs between, one cue a line, after a header."""
+    rows = ["start\tend\ttext\n"]
+    for cue in cues:
+        words = " ".join(_lines(cue.text))
+        text = f"{' '.join(_lines(cue.speaker))}: {words}" if cue.speaker else words
+        rows.append(f"{_milliseconds(cue.start)}\t{_milliseconds(cue.end)}\t{text}\n")
+    return "".join(rows)
+
+
+def markdown(cues: Iterable[Cue]) -> str:
+    """Paragraphs, each headed by its time in bold and its speaker; what Markdown would read as markup is escaped."""
+    blocks: list[str] = []
+    for cue in cues:
+        time = _clock(_milliseconds(cue.start), ".")[:-4]
+        speaker = f" {_MARKUP.sub(_escaped, ' '.join(_lines(cue.speaker)))}:" if cue.speaker else ""
+        blocks.append(f"**{time}**{speaker} {_MARKUP.sub(_escaped, ' '.join(_lines(cue.text)))}\n")
+    return "\n".join(blocks)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\{match[0]}"
+
+
+def parse(text: str) -> list[Cue]:
+    """Read SubRip or WebVTT back.
+
+    Args:
+        text: A file's content; styles, regions, notes and positions of WebVTT are passed over, its voices become
+            speakers, its escapes are undone.
+
+    Returns:
+        Cues in the order of the file.
+
+    Raises:
+        InputError: There is no cue in it though it is not empty, or a time cannot be read.
+    """
+    lines = _LINE_ENDS.sub("\n", text.removeprefix("\ufeff"))
+    web = lines.lstrip().startswith("WEBVTT")
+    found: list[Cue] = []
+    for block in re.split(r"\n{2,}", lines):
+        rows = block.strip("\n").split("\n")
+        at = next((at for at, row in enumerate(rows[:2]) if _TIMES.match(row)), None)
+        if at is None:
+            continue
+        start, end = _seconds(rows[at])
+        found.append(_read(start, end, "\n".join(rows[at + 1 :]), web=web))
+    if not found and "-->" in lines:
+        raise InputError("no cue can be read in this: a line like 00:00:01,000 --> 00:00:02,000 must head each")
+    return found
+
+
+_STAMP = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
+_TIMES = re.compile(rf"\s*{_STAMP}\s*-->\s*{_STAMP}(?:\s.*)?$")
+_VOICE = re.compile(r"<v(?:\.[^ \t>]*)?[ \t]+([^>]*)>")
+_TAG = re.compile(r"</?[^>]*>")
+_UNESCAPES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&nbsp;": " ", "&lrm;": "\u200e", "&rlm;": "\u200f"}
+_ESCAPE = re.compile("|".join(_UNESCAPES))
+
+
+def _seconds(row: str) -> tuple[float, float]:
+    match = _TIMES.match(row)
+    fields = [] if match is None else [part or "0" for part in match.groups()]
+    start, end = (
+        ((int(h) * 60 + int(m)) * 60 + int(s)) * 1000 + int(ms.ljust(3, "0"))
+        for h, m, s, ms in (fields[:4], fields[4:])
+    )
+    return start / 1000, end / 1000
+
+
+def _read(start: float, end: float, text: str, *, web: bool) -> Cue:
+    if not web:
+        return Cue(start, end, text)
+    voice = _VOICE.search(text)
+    plain = _ESCAPE.sub(lambda match: _UNESCAPES[match[0]], _TAG.sub("", text))
+    speaker = None if voice is None else _ESCAPE.sub(lambda match: _UNESCAPES[match[0]], voice[1]).strip()
+    return Cue(start, end, plain, speaker or None)
 
 
 def _milliseconds(seconds: float) -> int:

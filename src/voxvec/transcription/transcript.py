@@ -7,6 +7,7 @@ shows an estimated time as a measured one. It knows no server and no request;
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from typing import Literal, TypeAlias
 from pydantic import TypeAdapter, ValidationError
 
 from voxvec.errors import ConfigError, InputError
-from voxvec.transcription import subtitles
+from voxvec.transcription import cues, subtitles
+from voxvec.transcription.aligning import borrow, spread
+from voxvec.transcription.cues import Style  # noqa: TC001 -- part of the public signatures
+from voxvec.transcription.scripts import pieces
 
 __all__ = ["Segment", "Timing", "Transcript", "Usage", "Word"]
 
@@ -150,29 +154,19 @@ class Transcript:
             raise ConfigError(f"between({a:g}, {b:g}) ends before it begins; give the earlier time first")
         return tuple(part for part in self.segments if _overlap(part, a, b))
 
-    def to_srt(self, *, allow_estimated: bool = False) -> str:
-        """The segments as SubRip subtitles.
+    def cues(self, style: Style | None = None, *, allow_estimated: bool = False) -> list[subtitles.Cue]:
+        """The text in portions that a person can read while they are shown.
+
+        Long segments are cut where the words allow it, by the times of their words if those are known, else by their
+        share of the segment. Nothing is shown across a pause of half a second that the times tell of.
 
         Args:
-            allow_estimated: Whether times that nobody measured will do.
+            style: How subtitles are to look; the custom of the language if None.
+            allow_estimated: Whether segments whose times nobody measured will do.
 
         Raises:
             ConfigError: Times are missing, or estimated and that is not allowed.
         """
-        return subtitles.srt(self._cues(allow_estimated=allow_estimated), duration=self.duration)
-
-    def to_vtt(self, *, allow_estimated: bool = False) -> str:
-        """The segments as WebVTT subtitles, speakers as voices.
-
-        Args:
-            allow_estimated: Whether times that nobody measured will do.
-
-        Raises:
-            ConfigError: Times are missing, or estimated and that is not allowed.
-        """
-        return subtitles.vtt(self._cues(allow_estimated=allow_estimated), duration=self.duration)
-
-    def _cues(self, *, allow_estimated: bool) -> list[subtitles.Cue]:
         if self.text and not self.segments:
             raise ConfigError("this transcript has no segments, so there are no times to make subtitles of")
         if not allow_estimated and any(part.timing == "estimated" for part in self.segments):
@@ -180,7 +174,46 @@ class Transcript:
                 f"{self.model} gave no times, those of this transcript are estimated and subtitles would be off; "
                 "pass allow_estimated=True if that will do, or transcribe with a model that measures times"
             )
-        return [subtitles.Cue(part.start, part.end, part.text, part.speaker) for part in self.segments]
+        timed = [piece for part in self.segments for piece in _timed(part, self.language)]
+        until = math.inf if self.duration is None else self.duration
+        return cues.compose(timed, style or cues.style_for(self.language), until=until)
+
+    def to_srt(self, style: Style | None = None, *, allow_estimated: bool = False) -> str:
+        """SubRip subtitles.
+
+        Args:
+            style: As in `cues`.
+            allow_estimated: As in `cues`.
+
+        Raises:
+            ConfigError: As in `cues`.
+        """
+        return subtitles.srt(self.cues(style, allow_estimated=allow_estimated), duration=self.duration)
+
+    def to_vtt(self, style: Style | None = None, *, allow_estimated: bool = False) -> str:
+        """WebVTT subtitles, speakers as voices.
+
+        Args:
+            style: As in `cues`.
+            allow_estimated: As in `cues`.
+
+        Raises:
+            ConfigError: As in `cues`.
+        """
+        return subtitles.vtt(self.cues(style, allow_estimated=allow_estimated), duration=self.duration)
+
+    def to_tsv(self) -> str:
+        """The segments as a table: start and end in whole milliseconds and the text, with tabs between, after a header.
+
+        Tabs and line ends in a text become spaces.
+        """
+        return subtitles.tsv(subtitles.Cue(part.start, part.end, part.text, part.speaker) for part in self.segments)
+
+    def to_md(self) -> str:
+        """The text as Markdown: a paragraph for every segment, headed by its time and its speaker."""
+        return subtitles.markdown(
+            subtitles.Cue(part.start, part.end, part.text, part.speaker) for part in self.segments
+        )
 
     def to_txt(self) -> str:
         """The text, ending in a newline; one line per segment, with its speaker, if speakers are known."""
@@ -212,7 +245,8 @@ class Transcript:
         """Write a file, all of it or nothing, as UTF-8.
 
         Args:
-            path: Where to; the suffix decides what is written: ``.srt``, ``.vtt``, ``.txt`` or ``.json``.
+            path: Where to; the suffix decides what is written: ``.srt``, ``.vtt``, ``.tsv``, ``.md``, ``.txt`` or
+                ``.json``.
             allow_estimated: Whether times that nobody measured will do for subtitles.
 
         Raises:
@@ -225,14 +259,31 @@ class Transcript:
                 _replace(target, self.to_srt(allow_estimated=allow_estimated))
             case ".vtt":
                 _replace(target, self.to_vtt(allow_estimated=allow_estimated))
+            case ".tsv":
+                _replace(target, self.to_tsv())
+            case ".md":
+                _replace(target, self.to_md())
             case ".txt":
                 _replace(target, self.to_txt())
             case ".json":
                 _replace(target, self.to_json())
             case suffix:
                 raise ConfigError(
-                    f"cannot tell from {suffix!r} what to write; end the name in .srt, .vtt, .txt or .json"
+                    f"cannot tell from {suffix!r} what to write; end the name in .srt, .vtt, .tsv, .md, .txt or .json"
                 )
+
+
+def _timed(part: Segment, language: str | None) -> list[cues.Timed]:
+    """The pieces of a segment, each with its time."""
+    found = pieces(part.text, language)
+    if part.words:
+        times = [time[:2] for time in borrow(found, part.words, start=part.start, end=part.end)]
+    else:
+        times = spread(found, [(part.start, part.end)])
+    return [
+        cues.Timed(piece.text, *time, spaced=piece.spaced or at == 0, speaker=part.speaker, closes=at + 1 == len(found))
+        for at, (piece, time) in enumerate(zip(found, times, strict=True))
+    ]
 
 
 def _overlap(part: Segment, a: float, b: float) -> bool:

@@ -1,4 +1,4 @@
-"""From a recording's bytes to what a recogniser hears: mono samples at 16 kHz.
+"""From a recording's bytes to what can be heard in it: mono samples at 16 kHz.
 
 Promises the right pitch and no aliasing, for any rate from 8 kHz up. WAV of 16 bits needs the
 standard library and NumPy alone, everything else the extra ``[audio]``.
@@ -20,7 +20,7 @@ from voxvec.transcription import audio
 __all__ = ["RATE", "read", "resample"]
 
 RATE: Final = 16_000
-"""Samples per second that the recogniser hears."""
+"""Samples per second: enough for speech, and what recognisers hear."""
 
 _LOWEST_RATE: Final = 8_000
 # Zero crossings of the kernel on either side, and how sharply its window falls: 80 dB down beyond the edge.
