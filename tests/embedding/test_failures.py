@@ -239,13 +239,13 @@ class TestKeep:
 
 
 def test_one_failure_stops_what_has_not_been_sent(twin, server):
-    server.script.append(says(400))
+    server.script.extend([says(400)] * 2)  # one for each worker: while the first is told, the other may go on
 
     with pytest.raises(vv.RefusedError) as caught:
         twin.embedder(SMALL, workers=2).embed([f"text {n}" for n in range(100)])
 
-    assert len(server.asked) < 25
-    assert caught.value.pending > 50
+    assert len(server.asked) <= 2
+    assert caught.value.pending >= 92
 
 
 def test_a_progress_function_that_fails_ends_the_call_and_what_was_bought_is_kept(twin, server):

@@ -149,7 +149,13 @@ def test_leaving_early_stops_requests_that_wait_for_their_turn(until):
     fake = FakeOpenAI()
     embedder = vv.Embedder(SMALL, client=fake.client(), workers=8, pace=vv.Pace(requests=0.001))  # one, then none
 
-    stream = embedder.stream(f"text {n}" for n in range(64))
+    def texts():
+        for n in range(64):
+            if n == 5:  # or another part than the first might get the one turn
+                until(lambda: fake.asked)
+            yield f"text {n}"
+
+    stream = embedder.stream(texts())
     next(stream)
     stream.close()
 

@@ -215,7 +215,7 @@ def test_a_client_has_one_door_and_one_lane_however_many_threads_open_it_first()
         start.wait(20)
         return opened(client)
 
-    ways = [future.result(5) for future in [in_thread(open_) for _ in range(16)]]
+    ways = [future.result(20) for future in [in_thread(open_) for _ in range(16)]]
 
     assert len({(id(door), id(lane)) for door, lane in ways}) == 1
     client.close()
