@@ -124,6 +124,19 @@ def test_a_fault_that_is_no_certainty_is_used_up_only_when_it_happens(fake):
     assert statuses(fake, 80).count(500) == 3
 
 
+def test_what_has_not_happened_yet_is_told(fake):
+    fake.misbehave(Fault(status=500), times=2)
+    fake.misbehave(Fault(status=501), at=[3, 5])
+    fake.misbehave(Fault(status=502), times=None, when=lambda asked: asked.number > 3)
+
+    pending = []
+    for _ in range(6):
+        pending.append([fault.status for fault in fake.pending])
+        status(fake)
+
+    assert pending == [[500, 501, 502], [500, 501, 502], [501, 502], [501, 502], [501], []]
+
+
 def test_a_storm_begins_with_the_first_request_and_ends(fake, clock):
     clock.seconds = 50
     fake.storm(3, retry_after=2)

@@ -210,6 +210,14 @@ class FakeOpenAI:
         during = (orders.check_seconds(start, "start"), orders.check_seconds(seconds, "seconds"))
         self._script.add(Rule(fault=Fault(status=status, retry_after=retry_after), left=None, during=during))
 
+    @property
+    def pending(self) -> list[Fault]:
+        """Faults that did not happen as often as ordered; a test that ends with some proved less than it says.
+
+        One that was ordered for any number of requests is pending until it happens once.
+        """
+        return self._script.pending()
+
     # -- ways in
 
     def __call__(self, request: Request) -> Reply:

@@ -17,6 +17,8 @@ from voxvec.transcription.wire import parse
 
 FAKE = FakeOpenAI(models={"tiny": 8})
 OF_VECTORS = [mutation for mutation in MUTATIONS.values() if "embeddings" in mutation.of]
+# One vector for every text is wrong only for who knows that the texts differ.
+OF_VECTORS_ALONE = [mutation for mutation in OF_VECTORS if mutation.name != "one-for-all"]
 OF_SPEECH = [mutation for mutation in MUTATIONS.values() if "speech" in mutation.of]
 
 
@@ -44,7 +46,7 @@ def speech(kind):
 
 
 def read(reply, count):
-    return decode(reply.body, count, 8, content_type=reply.headers.get("content-type")).vectors
+    return decode(reply.body, count, 8, content_type=reply.headers.get("content-type"), unit=True).vectors
 
 
 def test_there_are_many_and_each_has_its_name_and_says_what_it_does():
@@ -55,7 +57,7 @@ def test_there_are_many_and_each_has_its_name_and_says_what_it_does():
 
 
 @pytest.mark.parametrize("form", ["base64", "float"])
-@pytest.mark.parametrize("mutation", OF_VECTORS, ids=lambda mutation: mutation.name)
+@pytest.mark.parametrize("mutation", OF_VECTORS_ALONE, ids=lambda mutation: mutation.name)
 def test_a_broken_answer_is_refused_and_a_benign_one_read_right(mutation, form):
     for count in (1, 2, 3, 6):
         honest = embeddings(count, form)
@@ -66,6 +68,14 @@ def test_a_broken_answer_is_refused_and_a_benign_one_read_right(mutation, form):
         else:
             with pytest.raises(ResponseError):
                 read(spoilt, count)
+
+
+def test_one_vector_can_stand_for_every_text():
+    honest = embeddings(3, "base64")
+
+    vectors = read(Fault(spoil="one-for-all").spoilt(honest), 3)
+
+    assert np.array_equal(vectors, read(honest, 3)[[0, 0, 0]])
 
 
 @pytest.mark.parametrize("kind", ["json", "verbose_json"])

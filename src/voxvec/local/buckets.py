@@ -90,9 +90,14 @@ class Bucket:
 
 
 class Buckets:
-    """The buckets of one server; any thread may take out of them."""
+    """The buckets of one server, by name; any thread may take out of them.
+
+    Attributes:
+        of_tokens: Whether tokens are limited.
+    """
 
     def __init__(self, buckets: Mapping[str, Bucket]) -> None:
+        self.of_tokens = "tokens" in buckets
         self._buckets, self._lock = buckets, threading.Lock()
 
     def take(self, tokens: float, now: float) -> tuple[Reply | None, dict[str, str]]:

@@ -169,6 +169,7 @@ class Rule:
         when: Says of a request whether it is one; None for any.
         chance: Probability for each of them.
         left: How many more; None for any number.
+        used: How many it was done to.
         during: When it begins after the first request, and how long it lasts [s]; None for ever.
         dice: What decides about chance.
         began: When the first request came.
@@ -179,9 +180,23 @@ class Rule:
     when: Callable[[Asked], bool] | None = None
     chance: float = 1.0
     left: int | None = 1
+    used: int = 0
     during: tuple[float, float] | None = None
     dice: random.Random = field(default_factory=random.Random)
     began: float | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether it has not happened as often as it was ordered; once is enough where no number was given."""
+        if self.at is not None:
+            return self.used < len(self.at)
+        return self.left > 0 if self.left is not None else self.used == 0
+
+    def use(self, times: int) -> None:
+        """It happens, or, with a negative number, did not happen after all."""
+        self.used += times
+        if self.left is not None:
+            self.left -= times
 
     def applies(self, asked: Asked) -> bool:
         """Whether it is for that request; every question is a throw of the dice."""
@@ -226,13 +241,16 @@ class Script:
         with self._lock:
             for rule in self._rules:
                 if hasty in (None, rule.fault.before_body) and rule.applies(asked):
-                    if rule.left is not None:
-                        rule.left -= 1
+                    rule.use(1)
                     return rule
         return None
 
     def give_back(self, rule: Rule) -> None:
         """It was not used after all."""
         with self._lock:
-            if rule.left is not None:
-                rule.left += 1
+            rule.use(-1)
+
+    def pending(self) -> list[Fault]:
+        """What was ordered and has not happened as often as it was."""
+        with self._lock:
+            return [rule.fault for rule in self._rules if rule.pending]

@@ -207,6 +207,10 @@ def _copied(data: list[Json]) -> Json:
     return [*data[: max(1, len(data) - 1)], data[0]]
 
 
+def _one_for_all(data: list[Json]) -> Json:
+    return [{**row, "embedding": data[0]["embedding"]} for row in data]
+
+
 def _half_indexed(data: list[Json]) -> Json:
     if len(data) == 1:
         data = [*data, dict(data[0])]
@@ -310,6 +314,8 @@ def _list() -> Iterable[Mutation]:
         "all-wide": ("every vector has a number too many", vectors, _all(_values(lambda row: [*row, 0.5]))),
         "float16": ("vectors are written as float16", vectors, _all(_as("<f2"))),
         "float64": ("vectors are written as float64", vectors, _all(_as("<f8"))),
+        "swapped-bytes": ("the bytes of every number are in the wrong order", vectors, _all(_as(">f4"))),
+        "one-for-all": ("every text gets the vector of the first", vectors, _data(_one_for_all)),
         "base64-cut": (
             "the last byte of a vector is missing",
             vectors,
@@ -361,6 +367,17 @@ def _list() -> Iterable[Mutation]:
         ),
         "deep": ("200,000 brackets", both, lambda _: b"[" * 200_000),
         "deep-object": ("100,000 objects in each other", both, lambda _: b'{"data":' * 100_000),
+        "utf-16": ("UTF-16 instead of UTF-8", both, _body(lambda body: body.decode().encode("utf-16"))),
+        "no-utf-8": (
+            "a byte that is no UTF-8",
+            vectors,
+            _body(lambda body: body.replace(b'"object"', b'"obj\xffct"', 1)),
+        ),
+        "duplicate-keys": (
+            "the list of vectors stands there twice",
+            vectors,
+            _body(lambda body: body.rstrip()[:-1] + b',"data":[]}'),
+        ),
         "gzipped": ("gzip that nothing announces", both, _body(lambda body: gzip.compress(body, mtime=0))),
         "binary": ("bytes that are no text", both, lambda _: bytes(range(256))),
     }
@@ -397,6 +414,7 @@ def _list() -> Iterable[Mutation]:
         "usage-infinite": ("every count is Infinity", both, _usages(float("inf"))),
         "more-fields": ("fields nobody knows", both, lambda reply: {"x": None, **reply, "y": {"z": [1]}}),
         "one-line": ("no white space", both, lambda reply: json.dumps(reply, separators=(",", ":")).encode()),
+        "bom": ("a byte order mark before the JSON", both, _body(lambda body: b"\xef\xbb\xbf" + body)),
         "spacious": ("white space around", both, _body(lambda body: b" \r\n\t" + body + b"\r\n\r\n")),
         "nan-times": ("every time is NaN", speech, _nan_times),
         "reversed-times": ("segments and words end before they begin", speech, _reversed_times),

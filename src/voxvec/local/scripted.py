@@ -99,7 +99,8 @@ class Scripted:
         return replace(sent, headers={**sent.headers, **told}), right
 
     def _cost(self, asked: Asked) -> int:
-        return sum(map(self.tokens, asked.inputs)) if asked.endpoint == "embeddings" else 0
+        counted = self.buckets.of_tokens and asked.endpoint == "embeddings"
+        return sum(map(self.tokens, asked.inputs)) if counted else 0
 
     def _signed(self, asked: Asked, reply: Reply, *, right: bool) -> Reply:
         headers = {"x-request-id": f"req_fake_{asked.number:06}", **reply.headers}
