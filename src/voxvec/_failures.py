@@ -10,6 +10,7 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from voxvec._pace import limits
 from voxvec.errors import (
     AuthError,
     Billed,
@@ -88,6 +89,7 @@ def from_status(answer: Answer, secrets: tuple[str, ...] = ()) -> ServiceError:
         request_id=headers.get("x-request-id"),
         retry_after=hint,
         should_retry={"true": True, "false": False}.get(headers.get("x-should-retry", "").lower()),
+        limits=limits(headers),
     )
 
 

@@ -15,20 +15,23 @@ import math
 import random
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
+from voxvec._pace import Pacer
 from voxvec.errors import AuthError, ResponseError, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from voxvec._pace import Limits
     from voxvec.policy import Budget, Pace
 
-__all__ = ["Bucket", "Gate", "Outcome", "Ticket"]
+__all__ = ["Gate", "Outcome", "Ticket"]
 
 Outcome: TypeAlias = ServiceError | ResponseError | Literal["ok", "cancelled"]
 """How a request went: well, wrong, or nobody waits for it any more."""
 
 _FIRST, _LONGEST = 0.5, 20.0  # bounds of the wait after a rejection that names none [s]
 _FLOOR = 0.1  # least wait after a rejection that names one [s]
+_DAY = 86_400.0  # longest wait that closes the gate, whatever is asked for: no limit is counted for longer [s]
 _PROBES = 60.0  # longest pause between two probes of a dead server, and the pause after quota and key errors [s]
 _WRONG_KEYS = 3  # refusals of the key in a row before asking is pointless
 _DEAD = frozenset({"never_sent", "transient", "broken", "late"})  # failures that say nothing but "not there"
@@ -44,21 +47,6 @@ class Ticket(NamedTuple):
     probe: bool
 
 
-class Bucket:
-    """Spreads ``rate`` units per minute evenly; the caller owns the clock and the waiting."""
-
-    def __init__(self, rate: float) -> None:
-        self._per_second, self._free_at = rate / 60.0, -math.inf
-
-    def wait(self, now: float) -> float:
-        """Seconds until the next unit may be used [s]."""
-        return max(0.0, self._free_at - now)
-
-    def take(self, units: float, now: float) -> None:
-        """Use units now; whoever comes next waits for them to be made good."""
-        self._free_at = max(self._free_at, now) + units / self._per_second
-
-
 class Gate:
     """Admits requests; see the module's docstring.
 
@@ -66,15 +54,21 @@ class Gate:
         workers: Most requests on their way at a time.
         pace: Limits set by hand.
         budget: What retries may cost.
+        probes: How often a dead server is probed before those who would rather wait for it fail too.
         draw: Uniform random number between two bounds.
     """
 
     def __init__(
-        self, workers: int, pace: Pace, budget: Budget, draw: Callable[[float, float], float] = random.uniform
+        self,
+        workers: int,
+        pace: Pace,
+        budget: Budget,
+        *,
+        probes: int = 12,
+        draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._workers, self._budget, self._draw = workers, budget, draw
-        self._requests = Bucket(pace.requests) if pace.requests else None
-        self._tokens = Bucket(pace.tokens) if pace.tokens else None
+        self._workers, self._budget, self._probes, self._draw = workers, budget, probes, draw
+        self._pacer = Pacer(pace)
         self._purse = budget.tokens
         self._in_flight = 0
         self._closed = False
@@ -111,7 +105,7 @@ class Gate:
         """
         if self._closed:
             wait = math.inf if self._probing else self._not_before - now
-            if wait > 0 and self._cause and not (patient and self._outages):
+            if wait > 0 and self._cause and not (patient and 0 < self._outages <= self._probes):
                 return self._refusal(self._cause, now)
             if self._rejection and self._asked_until - now > patience:
                 return self._refusal(self._rejection, now)
@@ -119,19 +113,13 @@ class Gate:
                 return wait
         if self._in_flight >= self._workers:
             return math.inf
-        wait = self._pace_wait(now)
+        wait = self._pacer.wait(now)
         if wait > 0:
             return wait
         return self._let_in(now, tokens)
 
-    def _pace_wait(self, now: float) -> float:
-        return max((bucket.wait(now) for bucket in (self._requests, self._tokens) if bucket), default=0.0)
-
     def _let_in(self, now: float, tokens: int) -> Ticket:
-        if self._requests:
-            self._requests.take(1, now)
-        if self._tokens:
-            self._tokens.take(tokens, now)
+        self._pacer.take(tokens, now, alone=not self._in_flight and not self._closed)
         self._in_flight += 1
         ticket = Ticket(probe=self._closed)
         self._probing = self._probing or ticket.probe
@@ -147,6 +135,10 @@ class Gate:
             message, kind="breaker", status=cause.status, code=cause.code, retry_after=seconds, attempts=0
         )
 
+    def heard(self, said: Limits, now: float) -> None:
+        """Learn how fast to ask from what an answer says, before its ticket is handed back; errors bring it along."""
+        self._pacer.heard(said, self._in_flight - 1, now)
+
     def settle(self, ticket: Ticket, outcome: Outcome, now: float, *, spent: float = 0.0) -> None:
         """Hand a ticket back.
 
@@ -156,6 +148,8 @@ class Gate:
             now: The same clock [s].
             spent: Tokens that this request's retries took from the budget; a success gives them back.
         """
+        if isinstance(outcome, ServiceError) and outcome.limits is not None:
+            self.heard(outcome.limits, now)
         self._in_flight -= 1
         if ticket.probe:
             self._probing = False
@@ -163,11 +157,15 @@ class Gate:
             return
         if outcome == "ok":
             self._purse = min(self._budget.tokens, self._purse + (spent or self._budget.success))
+            self._pacer.accepted(now)
         wrong_key = isinstance(outcome, AuthError) and outcome.status == 401  # noqa: PLR2004 -- HTTP
         self._wrong_keys = self._wrong_keys + 1 if wrong_key else 0
         if isinstance(outcome, ServiceError) and outcome.kind == "throttled":
             self._reject(outcome, now, ticket)
-        elif isinstance(outcome, ServiceError) and (outcome.kind == "quota" or self._wrong_keys >= _WRONG_KEYS):
+            return
+        if isinstance(outcome, ServiceError) and outcome.kind in _DEAD and outcome.retry_after is not None:
+            self._hold(outcome, outcome.retry_after, now)
+        if isinstance(outcome, ServiceError) and (outcome.kind == "quota" or self._wrong_keys >= _WRONG_KEYS):
             self._outages = 0
             self._break(outcome, now + _PROBES)
         elif ticket.probe:
@@ -175,18 +173,25 @@ class Gate:
 
     def _reject(self, error: ServiceError, now: float, ticket: Ticket) -> None:
         # What was on its way when the gate closed is the same rejection once more, not a second one.
-        self._rejections += ticket.probe or not self._closed
+        first = not self._closed
+        self._rejections += ticket.probe or first
         if ticket.probe:  # whoever rejects is alive, has money left and knows the key
             self._cause, self._outages = None, 0
         if error.retry_after is None:
             wait = self._draw(0.5, 1.0) * min(_LONGEST, _FIRST * 2.0 ** min(self._rejections - 1, 64))
+            self._closed, self._rejection = True, copy.copy(error)
+            self._not_before = max(self._not_before, now + wait)
         else:
-            # A little later than asked, each time by another little, so that a fleet does not wake as one.
-            hint = max(_FLOOR, error.retry_after)
-            wait = hint + self._draw(0.0, hint / 8)
-            self._asked_until = max(self._asked_until, now + hint)
+            self._hold(error, error.retry_after, now)
+        if first:
+            self._pacer.rejected(now, self._not_before, hard=error.code == "slow_down")
+
+    def _hold(self, error: ServiceError, hint: float, now: float) -> None:
+        # A little later than asked, each time by another little, so that a fleet does not wake as one.
+        hint = min(_DAY, max(_FLOOR, hint))
         self._closed, self._rejection = True, copy.copy(error)
-        self._not_before = max(self._not_before, now + wait)
+        self._asked_until = max(self._asked_until, now + hint)
+        self._not_before = max(self._not_before, now + hint + self._draw(0.0, hint / 8))
 
     def _break(self, cause: ServiceError, until: float) -> None:
         # A copy: the original keeps its traceback, and that the requests.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from voxvec._flights import Claim, Flights
 from voxvec._gate import Gate, Outcome, Ticket
+from voxvec._pace import limits
 from voxvec._threads import in_thread
 from voxvec.errors import ResponseError, ServiceError, ServiceTimeoutError
 from voxvec.policy import Tries
@@ -107,7 +108,7 @@ class _Shared:
         self.workers = workers
         self.clock = clock or Clock()
         self._retry = retry
-        self._gate = Gate(workers, pace, retry.budget)
+        self._gate = Gate(workers, pace, retry.budget, probes=retry.job_attempts)
         self._flights = Flights()
 
     def call(self, deadline: float | None, *, patient: bool = False) -> Call:
@@ -241,6 +242,12 @@ class Lane(_Shared):
         with self._changed:
             return super()._spend(error, cost)
 
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """Learn how fast to ask from the headers of a good answer, by lower-case name; a bad one's are on its error."""
+        said = limits(headers)
+        with self._changed:
+            self._gate.heard(said, self.clock.now())
+
     def _pause(self, call: Call, seconds: float) -> None:
         """Let time pass before the next try, unless the call is stopped."""
         until = self.clock.now() + seconds
@@ -365,6 +372,10 @@ class AsyncLane(_Shared):
 
         value: T = await self._retry.awaiting(tries, partial(self._pause, call))(attempt)
         return Asked(value, len(tries.failures) + 1, tries.maybe_billed)
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """Learn how fast to ask from the headers of an answer; see `Lane.heard`."""
+        self._gate.heard(limits(headers), self.clock.now())
 
     async def _enter(self, call: Call, tokens: int) -> Ticket:
         while True:

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from voxvec._pace import Limits
     from voxvec.embedding.vectors import Embeddings
 
 __all__ = [
@@ -181,6 +182,7 @@ class _AskedError(VoxvecError):
         retry_after: float | None = None,
         attempts: int = 1,
         should_retry: bool | None = None,
+        limits: Limits | None = None,
     ) -> None:
         super().__init__(redact(message), billed=billed, positions=positions)
         self.kind: Kind = kind
@@ -190,6 +192,7 @@ class _AskedError(VoxvecError):
         self.retry_after = retry_after
         self.attempts = attempts
         self.should_retry = should_retry
+        self.limits = limits
 
 
 class ResponseError(_AskedError):
@@ -205,6 +208,7 @@ class ResponseError(_AskedError):
         retry_after: Always None.
         attempts: How many requests were made for this part of the call.
         should_retry: Always None.
+        limits: Always None.
     """
 
 
@@ -219,6 +223,7 @@ class ServiceError(_AskedError):
         retry_after: Seconds the server asked to wait [s], or None.
         attempts: How many requests were made for this part of the call.
         should_retry: What the server itself said about trying again (``x-should-retry``), or None.
+        limits: What the server said about the account's limits (``x-ratelimit-*``), or None if no answer came.
     """
 
 

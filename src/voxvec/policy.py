@@ -260,10 +260,11 @@ class Tries:
 
 
 def retry_after(headers: Mapping[str, str], now: dt.datetime) -> float | None:
-    """How long the server asks to wait [s], from 0 up; None if it does not say, or says nonsense.
+    """How long the server asks to wait [s], from 0 to infinity; None if it does not say, or says nonsense.
 
     ``retry-after-ms`` counts before ``retry-after``, which holds seconds or a date. A date is compared with the
-    answer's own ``date``, so that a wrong clock on our side does no harm, and with ``now`` where there is none.
+    answer's own ``date``, so that a wrong clock on our side does no harm, and with ``now`` where there is none;
+    one that has passed says nothing.
 
     Source:
         RFC 9110, section 10.2.3; the header in milliseconds is OpenAI's.
@@ -276,7 +277,8 @@ def retry_after(headers: Mapping[str, str], now: dt.datetime) -> float | None:
     if seconds is not None or text is None:
         return seconds
     until, since = _date(text), _date(headers.get("date", "")) or now
-    return None if until is None else max(0.0, (until - since).total_seconds())
+    wait = -1.0 if until is None else (until - since).total_seconds()
+    return wait if wait >= 0 else None
 
 
 def _number(text: str | None) -> float | None:
@@ -284,7 +286,7 @@ def _number(text: str | None) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    return value if math.isfinite(value) and value >= 0 else None
+    return value if value >= 0 else None
 
 
 def _date(text: str) -> dt.datetime | None:

@@ -213,6 +213,7 @@ class Embedder(_Base):
 
         def send(left: float) -> Decoded:
             reply = door.send(self._asking.request(job, batch, self._client.setup.timeout), left)
+            lane.heard(reply.headers)
             return self._asking.read(job, batch, reply)
 
         floats = self._asking.floats
@@ -417,6 +418,7 @@ class AsyncEmbedder(_Base):
 
         async def send(left: float) -> Decoded:
             reply = await door.send(self._asking.request(job, batch, self._client.setup.timeout), left)
+            lane.heard(reply.headers)
             return self._asking.read(job, batch, reply)
 
         floats = self._asking.floats

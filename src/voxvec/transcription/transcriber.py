@@ -218,7 +218,9 @@ class Transcriber(_Base):
         door = self._client.door()
 
         def send(left: float) -> tuple[Parsed, Reply]:
-            return self._asking.read(job, door.send(self._asking.request(job), left))
+            reply = door.send(self._asking.request(job), left)
+            lane.heard(reply.headers)
+            return self._asking.read(job, reply)
 
         asked = lane.ask(call, send)
         parsed, reply = asked.value
@@ -354,7 +356,9 @@ class AsyncTranscriber(_Base):
         door = self._client.door()
 
         async def send(left: float) -> tuple[Parsed, Reply]:
-            return self._asking.read(job, await door.send(self._asking.request(job), left))
+            reply = await door.send(self._asking.request(job), left)
+            lane.heard(reply.headers)
+            return self._asking.read(job, reply)
 
         asked = await lane.ask(call, send)
         parsed, reply = asked.value
