@@ -1,9 +1,11 @@
 import functools
+import importlib.util
 import json
 import ssl
 import threading
 import time
 from collections import deque
+from pathlib import Path
 
 import anyio
 import anyio.from_thread
@@ -18,12 +20,33 @@ from voxvec.local.exchange import Request
 from voxvec.local.fake_brain import FakeBrain
 from voxvec.testing import FakeOpenAI
 
-KEY = "sk-canary-of-the-tests"
 TINY = {"tiny": 8}
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
+
+
+def beside(name):
+    """A module next to this file; tests are no package that could be imported from."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+canary = beside("canary")
+KEY = canary.KEY
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(canary, "canary")
+
+
+@pytest.fixture(name="canary")
+def _canary():
+    """The key and the text that must show nowhere."""
+    return canary
 
 
 class VirtualClock:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from voxvec._failures import Answer, from_status, from_transport, late
+from voxvec._key import hidden
 from voxvec._threads import in_thread
 from voxvec.errors import ConfigError, ResponseError, VoxvecError
 
@@ -49,7 +50,7 @@ class Request:
     """
 
     path: str
-    body: Mapping[str, object]
+    body: Mapping[str, object] = field(repr=False)
     file: tuple[str, bytes, str] | None = field(default=None, repr=False)
     max_reply: int = 64 * 2**20
     timeout: float = 60.0
@@ -284,8 +285,7 @@ def new_async_client(api_key: str | None, base_url: str | None) -> openai.AsyncO
 
 
 def _checked_key(api_key: str | None) -> str:
-    key = api_key if api_key is not None else os.environ.get("OPENAI_API_KEY", "")
-    key = key.strip()
+    key = hidden((api_key if api_key is not None else os.environ.get("OPENAI_API_KEY", "")).strip())
     if not key:
         raise ConfigError(
             "there is no key: set OPENAI_API_KEY or pass api_key=, or work offline without one by passing "

@@ -76,7 +76,7 @@ def late(timeout: float) -> ServiceTimeoutError:
 def from_status(answer: Answer, secrets: tuple[str, ...] = ()) -> ServiceError:
     """Sort an HTTP error by its status, its code and its headers."""
     headers = answer.headers
-    code, family = _field(answer.body, "code"), _field(answer.body, "type")
+    code, family = _field(answer.body, "code", secrets), _field(answer.body, "type", secrets)
     hint = retry_after(headers, dt.datetime.now(dt.UTC))
     cls, kind, billed = _sort(answer.status, code, family, hinted=hint is not None)
     reason = redact(_reason(answer.body) or answer.phrase, secrets).rstrip(". ")
@@ -86,7 +86,7 @@ def from_status(answer: Answer, secrets: tuple[str, ...] = ()) -> ServiceError:
         billed=billed,
         status=answer.status,
         code=code,
-        request_id=headers.get("x-request-id"),
+        request_id=redact(headers.get("x-request-id", ""), secrets)[:200] or None,
         retry_after=hint,
         should_retry={"true": True, "false": False}.get(headers.get("x-should-retry", "").lower()),
         limits=limits(headers),
@@ -124,9 +124,9 @@ def _sort(status: int, code: str | None, kind: str | None, *, hinted: bool) -> t
     return RefusedError, "refused", "no"
 
 
-def _field(body: object, name: str) -> str | None:
+def _field(body: object, name: str, secrets: tuple[str, ...]) -> str | None:
     value = cast("dict[str, object]", body).get(name) if isinstance(body, dict) else None
-    return redact(value)[:100] if isinstance(value, str) and value else None
+    return redact(value, secrets)[:100] if isinstance(value, str) and value else None
 
 
 def _reason(body: object) -> str:

@@ -298,12 +298,25 @@ def test_what_is_no_transcript_is_refused_with_its_type_and_beginning(body, cont
     assert reason in refused(body, content_type)
 
 
-def test_a_refusal_shows_eighty_characters_and_no_control_characters():
-    message = refused(b"\x1b[31m" + b"x" * 500, "text/\x1bplain")
+def test_a_refusal_shows_eighty_characters_of_a_web_page_and_no_control_characters():
+    message = refused(b"<\x1b[31m" + b"x" * 500, "text/\x1bhtml")
 
     assert message.isprintable()
     assert "x" * 70 in message
     assert "x" * 80 not in message
+
+
+@pytest.mark.case("F50")
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [(b'{"text": "said in private', JSON), (b"said in private", "audio/wav"), (b"said in private\x00", "text/plain")],
+)
+def test_a_refusal_does_not_show_what_may_have_been_said(body, content_type):
+    with pytest.raises(ResponseError) as caught:
+        parse(body, content_type)
+
+    assert "private" not in str(caught.value)
+    assert caught.value.__context__ is None
 
 
 numbers = st.none() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400) | st.integers(0, 10**11)

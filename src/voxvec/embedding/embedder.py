@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from voxvec._client import AsyncClient, Client, Setup
+from voxvec._key import hidden
 from voxvec._progress import Progress, Tell, reporter
 from voxvec._threads import aside, in_order, in_rounds
 from voxvec.embedding.asking import Asking, OnError, Texts, common
@@ -110,6 +111,7 @@ class Embedder(_Base):
         on_long: OnLong = "error",
         strict_model: bool = False,
     ) -> None:
+        api_key = hidden(api_key)
         self._asking = Asking(
             model, dimensions=dimensions, namespace=namespace, on_long=on_long, strict_model=strict_model
         )
@@ -328,6 +330,7 @@ class AsyncEmbedder(_Base):
         on_long: OnLong = "error",
         strict_model: bool = False,
     ) -> None:
+        api_key = hidden(api_key)
         self._asking = Asking(
             model, dimensions=dimensions, namespace=namespace, on_long=on_long, strict_model=strict_model
         )

@@ -13,6 +13,7 @@ Sources:
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -36,6 +37,7 @@ Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | B
 """A recording: a path, its bytes, or a binary file."""
 
 _PIECE = 1 << 20
+_NO_PATH = "this is a text, and no path; give audio data as bytes"
 
 _CONTAINERS = "wav, flac, mp3, ogg, webm, mkv, mp4, m4a, mov, aac, aiff, amr or caf"
 # The first that matches; those that begin with a length are safe from texts, which have no bytes so low.
@@ -146,10 +148,11 @@ def _take(audio: Source, max_bytes: int) -> tuple[str | None, bytes]:
 
 
 def _read_path(path: str, max_bytes: int) -> bytes:
+    # Not shown: a URL may be signed or hold the recording itself, and what is no path may be one.
     if _URL.match(path):
-        raise _refused(f"{path[:80]!r} is a URL, which is not fetched; download it and give the file")
+        raise _refused("this is a URL, which is not fetched; download it and give the file")
     if "\0" in path:
-        raise _refused(f"{path[:80]!r} is no path; give audio data as bytes, not as text")
+        raise _refused(_NO_PATH)
     try:
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode):
@@ -157,6 +160,8 @@ def _read_path(path: str, max_bytes: int) -> bytes:
         with Path(path).open("rb") as file:
             return _read_file(file, max_bytes)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _refused(_NO_PATH) from None
         raise _refused(
             f"{path!r} cannot be read: {error.strerror or error}; check its path and its permissions"
         ) from None

@@ -106,11 +106,18 @@ class TranscriptionJob:
     def _key(self) -> bytes:
         """BLAKE2b-256 over length-prefixed fields: the sound, the server and every parameter; not the file's name."""
         settings = self.settings
-        parts = [settings.origin, settings.namespace or "", settings.task, self.audio.sha256, self.audio.container]
-        parts += [part for field in settings.fields for part in field]
+        parts = [
+            ("the base URL", settings.origin),
+            ("namespace", settings.namespace or ""),
+            ("the task", settings.task),
+            ("the digest", self.audio.sha256),
+            ("the container", self.audio.container),
+        ]
+        for name, value in settings.fields:
+            parts += [("a parameter", name), (name.removesuffix("[]"), value)]
         digest = hashlib.blake2b(_KEY_FORMAT, digest_size=rows.KEY_BYTES)
-        for part in parts:
-            digest.update(_framed(part))
+        for what, part in parts:
+            digest.update(_framed(part, what))
         return digest.digest()
 
     @property
@@ -266,11 +273,15 @@ class TranscriptionJob:
         )
 
 
-def _framed(part: str) -> bytes:
-    try:
-        raw = part.encode()
-    except UnicodeEncodeError:
-        raise InputError(
-            f"{part[:80]!r} holds half a character (a lone surrogate), which cannot be sent; nothing was sent"
-        ) from None
+def _framed(part: str, what: str) -> bytes:
+    raw = _utf8(part)
+    if raw is None:
+        raise InputError(f"{what} holds half a character (a lone surrogate), which cannot be sent; nothing was sent")
     return len(raw).to_bytes(8, "little") + raw
+
+
+def _utf8(text: str) -> bytes | None:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # it holds the text, so no error of ours may have it as its context
+        return None

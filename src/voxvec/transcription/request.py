@@ -170,7 +170,7 @@ def _prompt(model: TranscriptionModel, prompt: str | None) -> Fields:
 
 def _keywords(model: TranscriptionModel, keywords: Sequence[str]) -> Fields:
     if isinstance(keywords, str):
-        raise InputError(f"keywords must be a list of words, not one text; give [{keywords!r}]; nothing was sent")
+        raise InputError("keywords must be a list of words, not one text; put it into a list; nothing was sent")
     keywords = tuple(keywords)  # it is gone through twice
     if keywords and model.keywords is False:
         instead = "" if model.prompt == "none" else ", or write the words into prompt"
@@ -178,8 +178,7 @@ def _keywords(model: TranscriptionModel, keywords: Sequence[str]) -> Fields:
     for position, keyword in enumerate(keywords):
         if not _is_keyword(keyword):
             raise InputError(
-                f"keyword {position}, {keyword!r}, cannot be sent: it must be one line, not empty, "
-                "without < and >; nothing was sent",
+                f"keyword {position} cannot be sent: it must be one line, not empty, without < and >; nothing was sent",
                 positions=[position],
             )
     return tuple(("keywords[]", keyword) for keyword in keywords)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from voxvec._client import AsyncClient, Client, Setup
+from voxvec._key import hidden
 from voxvec._threads import aside
 from voxvec.policy import Pace, Retry
 from voxvec.transcription.asking import Asking
@@ -96,6 +97,7 @@ class Transcriber(_Base):
         deadline: float | None = None,
         workers: int = 16,
     ) -> None:
+        api_key = hidden(api_key)
         self._asking = Asking(model, namespace, timeout)
         self._client = Client(
             client,
@@ -260,6 +262,7 @@ class AsyncTranscriber(_Base):
         deadline: float | None = None,
         workers: int = 16,
     ) -> None:
+        api_key = hidden(api_key)
         self._asking = Asking(model, namespace, timeout)
         self._client = AsyncClient(
             client,

@@ -13,7 +13,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from voxvec.errors import ResponseError
 from voxvec.transcription import languages
@@ -77,25 +77,29 @@ def parse(body: bytes, content_type: str | None) -> Parsed:
         ResponseError: It is no transcript: empty, cut off, a web page, an error in disguise.
     """
     if not body:
-        _refuse("an empty body", body, content_type)
+        raise _refusal("an empty body", body, content_type)
     media_type = (content_type or "").partition(";")[0].strip().lower()
     try:
         if "json" in media_type or body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
             return _from_object(_load(body))
         return Parsed(text=_plain(body, media_type))
-    except _NoTranscriptError as reason:
-        _refuse(str(reason), body, content_type)
+    except _NoTranscriptError as error:
+        reason = str(error)
+    # Not in the handler: there the error would keep, as its context, the decoder's, and with it the text.
+    raise _refusal(reason, body, content_type)
 
 
 class _NoTranscriptError(ValueError):
     """Why an answer cannot be read."""
 
 
-def _refuse(reason: str, body: bytes, content_type: str | None) -> NoReturn:
-    start = _one_line(body[:400].decode("utf-8", "replace"))[:80]
-    raise ResponseError(
+def _refusal(reason: str, body: bytes, content_type: str | None) -> ResponseError:
+    start = _one_line(body[:400].decode("utf-8-sig", "replace"))[:80]
+    # A web page tells who sent it. Anything else may be what somebody said into a microphone.
+    shown = f", begins with {start!r}" if start.startswith("<") else f", {len(body):,} bytes"
+    return ResponseError(
         f"the server reported success but sent no transcript: {reason} (content type "
-        f"{_one_line(content_type or '')[:80] or 'missing'}, begins with {start!r}); nothing of it was kept, "
+        f"{_one_line(content_type or '')[:80] or 'missing'}{shown}); nothing of it was kept, "
         "though it may have been billed; check that base_url leads to a transcription server",
         kind="malformed",
         billed="maybe",
