@@ -191,6 +191,7 @@ class _AskedError(VoxvecError):
         self.request_id = request_id
         self.retry_after = retry_after
         self.attempts = attempts
+        self.maybe_billed = int(billed != "no")
         self.should_retry = should_retry
         self.limits = limits
 
@@ -207,6 +208,7 @@ class ResponseError(_AskedError):
         request_id: The server's name for the request.
         retry_after: Always None.
         attempts: How many requests were made for this part of the call.
+        maybe_billed: How many of them may have been billed.
         should_retry: Always None.
         limits: Always None.
     """
@@ -222,6 +224,7 @@ class ServiceError(_AskedError):
         request_id: The server's name for the request.
         retry_after: Seconds the server asked to wait [s], or None.
         attempts: How many requests were made for this part of the call.
+        maybe_billed: How many of them may have been billed.
         should_retry: What the server itself said about trying again (``x-should-retry``), or None.
         limits: What the server said about the account's limits (``x-ratelimit-*``), or None if no answer came.
     """

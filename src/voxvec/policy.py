@@ -209,6 +209,7 @@ class Tries:
         self.failures.append(error)
         self.maybe_billed += error.billed != "no"
         error.attempts = len(self.failures) - self._count("breaker")
+        error.maybe_billed = self.maybe_billed
         self._sum_up(error)
         return self._worth_it(error) and self._in_time(error) and self._affordable(error)
 

@@ -309,7 +309,7 @@ class EmbeddingJob:
     def fail(self, batch: Batch, error: VoxvecError) -> None:
         """Note that a request failed for good."""
         if isinstance(error, ServiceError | ResponseError):
-            self.account(error.attempts, 0 if error.billed == "no" else error.attempts)
+            self.account(error.attempts, error.maybe_billed)
         self.give_up(dict.fromkeys(batch.names, error))
         if not error.positions:
             error.positions = tuple(self.positions(batch.names))
