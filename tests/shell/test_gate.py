@@ -192,6 +192,18 @@ def test_the_success_of_what_left_before_the_gate_closed_changes_nothing():
     assert door.admit(1.0) == 4.0
 
 
+@pytest.mark.case("X12")
+@pytest.mark.parametrize("outcome", ["ok", broken()], ids=["ok", "fault"])
+def test_what_left_before_the_gate_closed_is_no_probe_even_after_the_wait(outcome):
+    door = gate(draw=lambda low, high: low)
+    early, unlucky = door.admit(0.0), door.admit(0.0)
+    door.settle(unlucky, throttled(5.0), 0.0)
+
+    door.settle(early, outcome, 6.0)
+
+    assert [door.admit(6.0), door.admit(6.0)] == [PROBE, math.inf]
+
+
 @pytest.mark.parametrize("outcome", ["ok", broken()], ids=["ok", "fault"])
 def test_a_probe_does_not_undo_a_rejection_that_came_while_it_was_away(outcome):
     door = gate(draw=lambda low, high: low)
@@ -375,7 +387,7 @@ def test_a_call_may_be_the_probe_of_a_dead_server_and_bring_it_back():
 
 def test_jobs_wait_for_12_probes_of_a_dead_server_and_then_fail_at_once_until_the_next():
     door, now, probes = dead(), 0.0, 0
-    while isinstance(wait := door.admit(now), float):
+    while isinstance(wait := door.admit(now), float) and probes < 99:
         now += wait
         door.settle(door.admit(now), broken(), now)
         probes += 1
