@@ -48,6 +48,7 @@ def test_nothing_asked_or_stored_is_nothing(cache):
     assert cache.stats().misses == 0
 
 
+@pytest.mark.case("C26")
 def test_any_number_of_keys_is_found_in_one_call(cache):
     stored = some(*range(2_049))
     cache.set_many(stored)
@@ -77,6 +78,7 @@ def test_a_row_takes_the_place_of_one_just_as_wide(cache):
     assert cache.get_many([key_of(1)]) == some(1)
 
 
+@pytest.mark.case("C27")
 def test_any_bytes_can_be_stored(cache):
     oddities = {b"'); DROP TABLE rows;--": b"", b"\0": b"\0" * 100_000, key_of(7): b"\x80\x04pickled?"}
     cache.set_many(oddities)
@@ -92,6 +94,7 @@ def test_a_discarded_row_is_gone_and_counted(cache):
     assert cache.stats().damaged == 1
 
 
+@pytest.mark.case("C23")
 def test_rows_that_were_changed_by_the_caller_are_found_unchanged(cache):
     given = bytearray(row_of(1))
     cache.set_many({key_of(1): given})
@@ -121,6 +124,7 @@ def test_cleared_it_is_empty_and_works_on(cache):
     assert cache.get_many([key_of(3)]) == some(3)
 
 
+@pytest.mark.case("C30")
 def test_thirty_two_threads_find_what_they_stored(cache):
     wrong = []
 

@@ -77,6 +77,7 @@ def intact(path):
         return connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@pytest.mark.case("C12")
 def test_fifty_processes_that_make_the_same_cache_at_once_share_one_file(path):
     run(
         """
@@ -149,6 +150,7 @@ def test_no_acknowledged_row_is_lost_when_the_process_is_killed(path, acknowledg
     assert intact(path)
 
 
+@pytest.mark.case("C31")
 def test_a_child_opens_its_own_handles_and_the_parent_goes_on(path):
     run(
         """
@@ -170,6 +172,7 @@ def test_a_child_opens_its_own_handles_and_the_parent_goes_on(path):
     )
 
 
+@pytest.mark.case("C31")
 def test_a_fork_waits_for_the_reads_and_writes_of_other_threads(path):
     run(
         """
@@ -204,6 +207,7 @@ def test_a_fork_waits_for_the_reads_and_writes_of_other_threads(path):
     )
 
 
+@pytest.mark.case("C31")
 @pytest.mark.parametrize("use", ["reading", "writing"])
 def test_a_child_forked_in_the_middle_of_a_call_goes_without_cache(path, use):
     run(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from voxvec import rows
-from voxvec.caches import SqliteCache, place, schema, store
+from voxvec.caches import MemoryCache, SqliteCache, backlog, place, schema, sqlite, store
 from voxvec.errors import CacheError, ConfigError, VoxvecWarning
 
 posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions as POSIX knows them")
@@ -75,6 +75,7 @@ def cache(path):
 def impatient(monkeypatch):
     monkeypatch.setattr(store, "READ_WAIT", 0.01)
     monkeypatch.setattr(store, "WRITE_WAIT", 0.01)
+    monkeypatch.setattr(sqlite, "SHORT_WAIT", 0.01)
 
 
 # The file and its place
@@ -124,8 +125,19 @@ def test_it_pickles_as_its_settings(path):
             assert found(twin, 1) == some(1)
 
 
-@pytest.mark.parametrize(("durability", "sync"), [("normal", 1), ("power", 2)])
-def test_durability_decides_how_a_commit_is_synced(path, durability, sync):
+@pytest.mark.parametrize(
+    ("durability", "version", "sync"),
+    [
+        pytest.param("normal", (3, 51, 3), 1, id="normal-log"),
+        pytest.param("power", (3, 51, 3), 2, id="power-log"),
+        pytest.param("normal", (3, 40, 1), 2, id="normal-journal"),
+        pytest.param("power", (3, 40, 1), 2, id="power-journal"),
+    ],
+)
+def test_durability_decides_how_a_commit_is_synced_where_that_does_not_risk_the_file(
+    path, monkeypatch, durability, version, sync
+):
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
     with SqliteCache(path, durability=durability) as cache, cache._store.writing() as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (sync,)
 
@@ -156,6 +168,7 @@ def test_a_path_may_hold_what_a_url_could_not(tmp_path):
     assert [file.name for file in tmp_path.iterdir() if file.suffix == ".db"] == ["a?mode=memory#b %41.db"]
 
 
+@pytest.mark.case("C19")
 @posix
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_only_the_owner_may_read_what_was_made(tmp_path, umask):
@@ -185,6 +198,7 @@ def refused(cache, match):
             use()
 
 
+@pytest.mark.case("C18")
 @posix
 def test_a_symbolic_link_is_refused(tmp_path, cache, path):
     path.symlink_to(tmp_path / "elsewhere.db")
@@ -193,6 +207,7 @@ def test_a_symbolic_link_is_refused(tmp_path, cache, path):
     assert not (tmp_path / "elsewhere.db").exists()
 
 
+@pytest.mark.case("C18")
 @posix
 def test_a_folder_open_to_everybody_is_refused_unless_sticky(tmp_path, cache, path):
     tmp_path.chmod(0o777)
@@ -204,6 +219,7 @@ def test_a_folder_open_to_everybody_is_refused_unless_sticky(tmp_path, cache, pa
     assert found(cache, 1) == some(1)
 
 
+@pytest.mark.case("C18")
 @posix
 def test_a_file_of_another_user_is_refused(cache, path, monkeypatch):
     path.touch()
@@ -240,6 +256,7 @@ def test_a_folder_that_may_not_be_written_is_refused(cache, monkeypatch):
     refused(cache, "Permission denied; choose another path")
 
 
+@pytest.mark.case("C07")
 @pytest.mark.parametrize("content", [b"x", b"hello\n" * 1000, os.urandom(5000), b"SQLite format 3\0" + bytes(5000)])
 def test_a_file_that_is_no_database_is_refused_untouched(cache, path, content):
     path.write_bytes(content)
@@ -248,6 +265,7 @@ def test_a_file_that_is_no_database_is_refused_untouched(cache, path, content):
     assert path.read_bytes() == content
 
 
+@pytest.mark.case("C07")
 @pytest.mark.parametrize("pragma", ["PRAGMA user_version = 1", "PRAGMA application_id = 7"])
 def test_somebody_elses_database_is_refused_untouched(cache, path, pragma):
     with foreign(path) as other:
@@ -268,6 +286,7 @@ def test_an_empty_file_becomes_a_cache(cache, path):
     assert found(cache, 1) == some(1)
 
 
+@pytest.mark.case("C10")
 def test_a_file_that_could_not_be_finished_is_still_empty(cache, path, monkeypatch):
     monkeypatch.setattr(schema, "_TABLE", "CREATE nonsense")
     with said_once("syntax error"):
@@ -316,6 +335,7 @@ def test_a_file_that_somebody_else_fills_this_very_moment_is_looked_at_again(cac
         assert found(cache, 1) == some(1)
 
 
+@pytest.mark.case("C28")
 @pytest.mark.parametrize(
     "planted",
     [
@@ -333,6 +353,7 @@ def test_what_somebody_planted_in_the_file_does_not_run(path, planted):
     refused(SqliteCache(path), "was changed by another program")
 
 
+@pytest.mark.case("C28")
 @pytest.mark.parametrize("value", ["a text", "no utf-8: '||x'ff'||'", None, 5, 1.5])
 def test_a_planted_value_that_is_no_bytes_is_a_miss(cache, path, value):
     cache.set_many(some(1, 2))
@@ -348,6 +369,7 @@ def test_a_planted_value_that_is_no_bytes_is_a_miss(cache, path, value):
 # A later version
 
 
+@pytest.mark.case("C11")
 def test_a_file_of_a_later_version_is_left_alone(cache, path):
     with foreign(path) as other:
         other.execute(f"PRAGMA application_id = {schema.APPLICATION}")
@@ -400,6 +422,7 @@ def spoil_all(path):
     path.write_bytes(b"\xff" * path.stat().st_size)
 
 
+@pytest.mark.case("C07", "C09")
 @pytest.mark.parametrize(("spoil", "cold"), [(spoil_tables, True), (spoil_all, False)])
 @pytest.mark.parametrize("use", ["get_many", "set_many", "discard"])
 def test_a_file_damaged_after_first_use_is_set_aside_and_a_new_one_begun(cache, path, use, spoil, cold):
@@ -423,6 +446,7 @@ def test_a_file_damaged_after_first_use_is_set_aside_and_a_new_one_begun(cache, 
     assert cache.stats().dropped == 0
 
 
+@pytest.mark.case("C09")
 def test_a_file_found_damaged_at_first_use_is_set_aside(path):
     with SqliteCache(path) as cache:
         cache.set_many(some(*range(50)))
@@ -506,6 +530,7 @@ def test_maintenance_repairs_too(cache, path):
 # Gone or replaced
 
 
+@pytest.mark.case("C17")
 def test_a_file_deleted_while_open_is_made_again(cache, path):
     cache.set_many(some(1))
     found(cache, 1)
@@ -517,6 +542,7 @@ def test_a_file_deleted_while_open_is_made_again(cache, path):
     assert mode_of(path) == 0o600
 
 
+@pytest.mark.case("C17")
 def test_a_file_replaced_while_open_is_the_one_used(cache, path, tmp_path):
     cache.set_many(some(1))
     found(cache, 1)
@@ -560,6 +586,7 @@ def test_a_file_replaced_by_a_strangers_after_first_use_stops_the_cache_and_not_
 # Locked, full, read-only
 
 
+@pytest.mark.case("C05")
 def test_a_reader_gives_up_on_a_lock_and_misses(cache, path, impatient):
     cache.set_many(some(1))
     with foreign(path) as other:
@@ -569,19 +596,89 @@ def test_a_reader_gives_up_on_a_lock_and_misses(cache, path, impatient):
     assert found(cache, 1) == some(1)
 
 
-def test_a_writer_gives_up_on_a_lock_and_drops(cache, path, impatient):
+@pytest.mark.case("C05")
+def test_rows_that_a_lock_keeps_out_wait_are_found_and_are_written_with_the_next(cache, path, impatient):
     cache.set_many(some(1))
     with foreign(path) as other:
         other.execute("BEGIN IMMEDIATE")
         with said_once("another process keeps it locked"):
             cache.set_many(some(2, 3))
+            cache.set_many(some(3, width=600))
+            cache.set_many(some(2, width=400))
             cache.discard([key_of(1)])
         with pytest.raises(CacheError, match="cannot be used now: another process keeps it locked"):
             cache.clear()
+        cache.set_many(some(2) | some(3, width=600))
+        assert found(cache, 1, 2, 3) == some(1, 2) | some(3, width=600)
+        assert (cache.stats().rows, cache.stats().waiting, cache.stats().dropped) == (1, 2, 0)
 
-    assert cache.stats().dropped == 2
-    cache.set_many(some(2))
-    assert found(cache, 1, 2, 3) == some(1, 2)
+    cache.set_many(some(4))
+
+    assert (cache.stats().rows, cache.stats().waiting, cache.stats().stored) == (4, 0, 4)
+    cache.close()
+    assert found(cache, 1, 2, 3, 4) == some(1, 2, 4) | some(3, width=600)
+
+
+@pytest.mark.case("C05")
+def test_no_more_than_a_thousand_rows_wait_and_the_rest_is_counted_as_dropped(cache, path, impatient):
+    cache.set_many(some(0))
+    with foreign(path) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with said_once("1,000 rows at most"):
+            cache.set_many(some(*range(1, 701), width=1))
+            cache.set_many(some(*range(601, 1_201), width=1))
+    assert (cache.stats().waiting, cache.stats().dropped) == (1_000, 200)
+
+    cache.close()
+
+    assert cache.stats().rows == 1_001
+    assert (cache.stats().waiting, cache.stats().stored) == (0, 1_001)
+
+
+def test_no_more_waits_than_there_is_room_for(cache, path, impatient, monkeypatch):
+    monkeypatch.setattr(backlog, "MOST_BYTES", 3 * len(row_of(1)))
+    cache.set_many(some(0))
+    with foreign(path) as other, said_once("locked"):
+        other.execute("BEGIN IMMEDIATE")
+        cache.set_many(some(1, 2, 3, 4))
+        cache.discard([key_of(1)])
+        cache.set_many(some(5, 6))
+        assert set(found(cache, *range(7))) == {key_of(number) for number in (0, 2, 3, 5)}
+        cache.close()  # in vain
+
+    assert (cache.stats().waiting, cache.stats().dropped) == (0, 5)
+    assert found(cache, *range(7)) == some(0)
+
+
+def test_what_waits_is_forgotten_with_the_rest(cache, path, impatient):
+    cache.set_many(some(0))
+    with foreign(path) as other, said_once("locked"):
+        other.execute("BEGIN IMMEDIATE")
+        cache.set_many(some(1, 2))
+
+    assert cache.clear() == 3
+    assert found(cache, 0, 1, 2) == {}
+
+
+def test_a_thread_that_holds_up_the_others_does_not_hold_up_the_end(cache, impatient):
+    cache.set_many(some(0))
+    cache._backlog.wait(some(1))
+    begun, over = threading.Event(), threading.Event()
+
+    def write():
+        with cache._store.writing():
+            begun.set()
+            over.wait(20)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    begun.wait(20)
+
+    with said_once("another thread is writing"):
+        cache.set_many(some(2))
+    over.set()
+    thread.join()
+    assert cache.stats().waiting == 2
 
 
 def test_a_commit_that_readers_block_is_taken_back(cache, path, impatient):
@@ -591,9 +688,10 @@ def test_a_commit_that_readers_block_is_taken_back(cache, path, impatient):
         other.execute("SELECT count(*) FROM rows").fetchone()
         with said_once("locked"):
             cache.set_many(some(2))
+            assert other.execute("SELECT count(*) FROM rows").fetchone() == (1,)
     cache.set_many(some(3))
 
-    assert found(cache, 1, 2, 3) == some(1, 3)
+    assert found(cache, 1, 2, 3) == some(1, 2, 3)
 
 
 def test_those_who_queue_behind_a_writer_that_waited_in_vain_do_not_wait_again(cache, path, monkeypatch):
@@ -611,7 +709,7 @@ def test_those_who_queue_behind_a_writer_that_waited_in_vain_do_not_wait_again(c
             thread.join()
 
     assert time.monotonic() - began < 6 * 0.5  # each by itself: 8
-    assert cache.stats().dropped == 8
+    assert cache.stats().waiting == 8
 
 
 def test_handles_caught_in_use_by_a_fork_are_not_used_by_the_child(cache, monkeypatch):
@@ -627,6 +725,7 @@ def test_handles_caught_in_use_by_a_fork_are_not_used_by_the_child(cache, monkey
         cache.set_many(some(2))
 
 
+@pytest.mark.case("C03")
 def test_a_full_disk_drops_rows_and_nothing_else(cache):
     cache.set_many(some(1))
     with cache._store.writing() as connection:
@@ -644,6 +743,7 @@ def test_a_full_disk_drops_rows_and_nothing_else(cache):
     assert found(cache, 150) == some(150)
 
 
+@pytest.mark.case("C03")
 def test_a_disk_that_takes_no_more_bytes_drops_rows_and_nothing_else(cache, path):
     cache.set_many(some(1))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -686,6 +786,7 @@ def own_folder():
                 os.seteuid(0)
 
 
+@pytest.mark.case("C04")
 @posix
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_what_may_only_be_read_is_read_and_new_rows_are_dropped(own_folder, what):
@@ -716,6 +817,7 @@ def in_file(path):
     return path.stat().st_size
 
 
+@pytest.mark.case("C24")
 def test_beyond_its_size_the_oldest_rows_leave_and_never_those_just_stored(path):
     limit = 2_000_000
     with SqliteCache(path, max_bytes=limit) as cache:
@@ -753,6 +855,7 @@ def test_pruning_to_a_size_removes_the_oldest_and_gives_the_room_back(cache, pat
     assert cache.stats().rows == 3_000 - removed
 
 
+@pytest.mark.case("C25")
 @pytest.mark.parametrize("wall", [0.0, 4e9])
 def test_pruning_by_age_removes_what_was_stored_longer_ago(cache, monkeypatch, wall):
     clock = [1_700_000_000.0]
@@ -793,6 +896,7 @@ def test_a_cleared_file_is_small(cache, path):
 # Journal
 
 
+@pytest.mark.case("C14")
 @pytest.mark.parametrize(
     ("version", "mode"),
     [
@@ -826,6 +930,7 @@ def linked(monkeypatch):
     return lambda *version: monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
 
 
+@pytest.mark.case("C14")
 def test_a_new_file_gets_the_journal_that_suits_the_linked_sqlite(cache, linked):
     linked(3, 40, 1)
 
@@ -833,6 +938,7 @@ def test_a_new_file_gets_the_journal_that_suits_the_linked_sqlite(cache, linked)
     assert cache.stats().journal_mode == "truncate"
 
 
+@pytest.mark.case("C19")
 def test_a_new_file_gets_a_write_ahead_log_from_a_sound_sqlite(cache, path, linked):
     linked(3, 51, 3)
     cache.set_many(some(1))
@@ -843,6 +949,7 @@ def test_a_new_file_gets_a_write_ahead_log_from_a_sound_sqlite(cache, path, link
     assert found(cache, 1) == some(1)
 
 
+@pytest.mark.case("C14")
 def test_a_file_with_a_write_ahead_log_is_never_switched_back(path, linked):
     linked(3, 51, 3)
     with SqliteCache(path) as first:
@@ -866,6 +973,7 @@ def test_a_file_without_a_write_ahead_log_keeps_its_journal(path, linked):
         assert "made without" in cache.journal_reason
 
 
+@pytest.mark.case("C15")
 @pytest.mark.parametrize(("local", "mapped"), [(True, True), (False, False), (None, False)])
 def test_only_files_on_a_local_disk_are_mapped_into_memory(cache, monkeypatch, linked, local, mapped):
     linked(3, 51, 3)
@@ -877,6 +985,7 @@ def test_only_files_on_a_local_disk_are_mapped_into_memory(cache, monkeypatch, l
     assert ("network file system" in cache.journal_reason) == (local is False)
 
 
+@pytest.mark.case("C06")
 def test_readers_cannot_write(cache):
     with cache._store.reading() as connection, pytest.raises(sqlite3.OperationalError, match="readonly"):
         connection.execute("DELETE FROM rows")
@@ -910,6 +1019,7 @@ def test_a_path_under_no_mount_is_on_no_known_file_system():
     assert place.file_system(place.find("/x"), "") is None
 
 
+@pytest.mark.case("C15")
 @pytest.mark.parametrize(("kind", "local"), [("ext4", True), ("nfs", False), ("fuse.x", False), (None, None)])
 def test_a_network_is_not_local_and_the_unknown_is_unknown(tmp_path, monkeypatch, kind, local):
     monkeypatch.setattr(place, "file_system", lambda *_: kind)
@@ -980,6 +1090,41 @@ class AnyOrder(RuleBasedStateMachine):
             spoil_tables(self.path)
             self.rows.clear()
 
+    @rule(data=st.data())
+    def flip_a_bit_anywhere(self, data):
+        self.cache.close()
+        if self.path.exists() and self.path.stat().st_size:
+            # Behind the head, without which the file would not look like ours, and not be touched any more.
+            at = data.draw(st.integers(100, self.path.stat().st_size - 1))
+            flip(self.path, at, 1 << data.draw(st.integers(0, 7)))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", VoxvecWarning)
+                self.it_agrees(self.cache.get_many(list(self.rows)), missing=True)
+
+    @rule()
+    def kill(self):
+        # What a process leaves that is killed: its files as they are, nothing closed.
+        if self.path.exists():
+            copy = self.path.with_name("copy.db")
+            for end in ("", "-journal", "-wal", "-shm"):
+                file = self.path.with_name(self.path.name + end)
+                if file.exists():
+                    copy.with_name(copy.name + end).write_bytes(file.read_bytes())
+            self.cache.close()
+            for end in ("", "-journal", "-wal", "-shm"):
+                self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+                if (left := copy.with_name(copy.name + end)).exists():
+                    left.rename(self.path.with_name(self.path.name + end))
+            self.cache = SqliteCache(self.path)
+
+    def it_agrees(self, answer, *, missing=False):
+        """Every row is the right one; those that are missing are missing from now on."""
+        sound = {key: row for key, row in answer.items() if rows.unpack(key, row)}
+        assert sound.items() <= self.rows.items()
+        if missing:
+            self.cache.discard([key for key in self.rows if key not in sound])
+            self.rows = sound
+
     @rule()
     def delete_the_file(self):
         self.path.unlink(missing_ok=True)
@@ -1001,5 +1146,68 @@ class AnyOrder(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-TestAnyOrder = AnyOrder.TestCase
+class AnyOrderWithLog(AnyOrder):
+    """The same with a write-ahead log."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(sqlite3, "sqlite_version_info", (3, 51, 3))
+
+    def teardown(self):
+        super().teardown()
+        self.patch.undo()
+
+
+class InMemory(RuleBasedStateMachine):
+    """The cache in memory agrees with a dict of the rows used last."""
+
+    def __init__(self):
+        super().__init__()
+        self.cache, self.rows = MemoryCache(max_bytes=20_000), {}
+
+    def cost(self):
+        return sum(len(key) + len(row) for key, row in self.rows.items())
+
+    def shrink(self, room):
+        while self.cost() > room:
+            self.rows.pop(next(iter(self.rows)))
+
+    @rule(number=st.integers(0, 9), width=st.sampled_from([1, 50, 1_000, 6_000]))
+    def put(self, number, width):
+        self.cache.set_many(some(number, width=width))
+        known = self.rows.get(key_of(number), b"")
+        if len(row_of(number, width)) < 20_000 and len(row_of(number, width)) >= len(known):
+            self.rows.pop(key_of(number), None)
+            self.rows.update(some(number, width=width))
+            self.shrink(20_000)
+
+    @rule(numbers=st.lists(st.integers(0, 9), max_size=4, unique=True))
+    def get(self, numbers):
+        wanted = {key: self.rows[key] for key in map(key_of, numbers) if key in self.rows}
+        assert found(self.cache, *numbers) == wanted
+        for key in wanted:
+            self.rows[key] = self.rows.pop(key)
+
+    @rule(number=st.integers(0, 9))
+    def discard(self, number):
+        self.cache.discard([key_of(number)])
+        self.rows.pop(key_of(number), None)
+
+    @rule(room=st.sampled_from([0, 5_000]))
+    def evict(self, room):
+        self.cache.prune(max_bytes=room)
+        self.shrink(room)
+
+    @invariant()
+    def it_agrees(self):
+        stats = self.cache.stats()
+        assert (stats.rows, stats.bytes) == (len(self.rows), self.cost())
+
+
+TestAnyOrder = pytest.mark.case("C34")(AnyOrder.TestCase)
+TestAnyOrderWithLog = pytest.mark.case("C34")(AnyOrderWithLog.TestCase)
+TestInMemory = pytest.mark.case("C34")(InMemory.TestCase)
 TestAnyOrder.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestAnyOrderWithLog.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
+TestInMemory.settings = settings(max_examples=50, deadline=None)

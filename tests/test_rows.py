@@ -61,6 +61,7 @@ def test_a_row_of_version_1_is_still_written_the_same_way():
     assert pack(KEY, payload, kind=Kind.VECTOR, width=2, tokens=7, model="model1") == GOLDEN
 
 
+@pytest.mark.case("C08")
 @given(rows(), st.data())
 def test_a_flipped_bit_makes_no_row(row, data):
     blob = bytearray(packed(row))
@@ -78,11 +79,13 @@ def test_a_row_cut_short_or_grown_is_no_row(row, data):
     assert unpack(row[0], blob + data.draw(st.binary(min_size=1, max_size=9))) is None
 
 
+@pytest.mark.case("C28")
 @given(rows(), keys)
 def test_another_keys_row_is_no_row(row, key):
     assert (unpack(key, packed(row)) is None) == (key != row[0])
 
 
+@pytest.mark.case("C28")
 @given(keys, st.binary(max_size=200))
 def test_random_bytes_are_no_row_and_have_no_width(key, blob):
     assert unpack(key, blob) is None

@@ -50,6 +50,7 @@ class CacheStats:
         stored: Rows taken in; one that gives way to a wider one already there counts too.
         dropped: Rows that could not be kept, so their answers will be bought again.
         damaged: Rows that were discarded as damaged.
+        waiting: Rows that wait to be written, while another process keeps the file locked.
         path: File they are in; None in memory.
         journal_mode: How the file is kept whole, such as ``"wal"`` or ``"truncate"``; None in memory.
     """
@@ -61,5 +62,6 @@ class CacheStats:
     stored: int
     dropped: int
     damaged: int
+    waiting: int = 0
     path: Path | None = None
     journal_mode: str | None = None

@@ -36,9 +36,17 @@ class NewerError(Exception):
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows which file it was opened on."""
+    """A connection that knows which file it was opened on, and with which write-ahead log."""
 
     identity: Identity | None = None
+    log: Identity | None = None
+    _wait: float | None = None
+
+    def wait_for_locks(self, seconds: float) -> None:
+        """Wait this long for somebody else's lock from now on [s]."""
+        if seconds != self._wait:
+            self._wait = seconds
+            self.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}").fetchall()
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:

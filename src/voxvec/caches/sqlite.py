@@ -9,15 +9,18 @@ from __future__ import annotations
 import sqlite3
 import time
 import warnings
+import weakref
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from voxvec.caches import place
+from voxvec.caches.backlog import MOST_ROWS, Backlog
 from voxvec.caches.contract import CacheStats
 from voxvec.caches.forking import ForkableLock
 from voxvec.caches.schema import Connection, NewerError, number
-from voxvec.caches.store import BusyError, DamagedError, Store
+from voxvec.caches.store import SHORT_WAIT, BusyError, DamagedError, ForkedError, Store
 from voxvec.errors import CacheError, ConfigError, VoxvecWarning
 from voxvec.rows import width_of
 
@@ -54,7 +57,11 @@ _OLDER = "SELECT id FROM rows WHERE id > ? AND stored < ? ORDER BY id LIMIT 1000
 _VACUUM = "PRAGMA incremental_vacuum(256)"
 
 _MISUSE = (sqlite3.ProgrammingError, sqlite3.InterfaceError)
-_SICK = (BusyError, DamagedError, NewerError, OSError, sqlite3.DatabaseError)
+_SICK = (BusyError, DamagedError, ForkedError, NewerError, OSError, sqlite3.DatabaseError)
+_LOCKED = (
+    "is out of use ({}): answers in it are bought again, new ones wait in memory until it can be written, "
+    f"{MOST_ROWS:,} rows at most"
+)
 _OUT_OF_USE = "is out of use ({}): answers in it are bought again, and new ones are not kept"
 
 
@@ -67,15 +74,16 @@ class SqliteCache:
 
     A damaged file is renamed to ``<name>.damaged-N`` and a new one begun; a file of a later
     version is left alone, and so are full, read-only and locked ones: rows that cannot be read
-    are bought again, rows that cannot be written are dropped. One `VoxvecWarning` tells.
+    are bought again, rows that cannot be written are dropped. While another process keeps the file
+    locked, up to 1,000 rows wait for the next write, or for the end. One `VoxvecWarning` tells.
 
     Args:
         path: The file; ``~`` is your home.
         max_bytes: Room the rows may take; beyond it the oldest leave, but never those just
             stored [bytes]. None for no limit.
         durability: ``"normal"``: what was stored survives the end of the process, however it
-            ends; a power failure may take the last rows. ``"power"``: it survives that too, and
-            storing takes longer.
+            ends; with a write-ahead log a power failure may take the last rows. ``"power"``: it
+            survives that too, and storing takes longer.
 
     Raises:
         ConfigError: The path can be no file's, ``max_bytes`` is negative, or there is no such durability.
@@ -95,7 +103,9 @@ class SqliteCache:
         self._path = place.find(path)
         self._max_bytes = max_bytes
         self._durability: Literal["normal", "power"] = durability
-        self._store = Store(self._path, power=durability == "power")
+        self._store = Store(self._path, sync="FULL" if durability == "power" else "NORMAL")
+        self._backlog = Backlog()
+        weakref.finalize(self, _write_out, self._store, self._backlog)
         self._lock = ForkableLock()
         self._counts: Counter[str] = Counter()
         self._said = False
@@ -113,7 +123,10 @@ class SqliteCache:
         self.close()
 
     def close(self) -> None:
-        """Close the file; a later call opens it again."""
+        """Write the rows that wait, if that is possible now, and close the file; a later call opens it again."""
+        waiting = len(self._backlog)
+        written = _write_out(self._store, self._backlog)
+        self._count(stored=written, dropped=waiting - written)
         self._store.close()
 
     @property
@@ -146,6 +159,7 @@ class SqliteCache:
         found: dict[bytes, bytes] = {}
         if wanted:
             self._attempt(lambda: self._get(wanted, found))
+            self._backlog.look(wanted, found)
         self._count(hits=len(found), misses=len(wanted) - len(found))
         return found
 
@@ -163,22 +177,21 @@ class SqliteCache:
         """
         if not rows:
             return
-        known = self._attempt(lambda: self._set(rows))
+        late = len(self._backlog) > 0
+        together = self._backlog.with_waiting(rows) if late else rows
+        try:
+            known = self._attempt(lambda: _set(self._store, together, SHORT_WAIT if late else None), wait=True)
+        except BusyError:
+            self._count(dropped=self._backlog.wait(rows))
+            return
         if known is None:
             self._count(dropped=len(rows))
             return
-        self._count(stored=len(rows))
+        self._backlog.written(together)
+        self._count(stored=len(together))
         limit = self._max_bytes
         if limit is not None:
             self._attempt(lambda: self._shrink(limit, up_to=known))
-
-    def _set(self, rows: Mapping[bytes, bytes]) -> int:
-        now = int(time.time())
-        with self._store.writing() as connection:
-            last = number(connection, _LAST)
-            values = ((key, width_of(row), len(key) + len(row), now, row) for key, row in rows.items())
-            connection.executemany(_SET, values)
-        return last
 
     def discard(self, keys: Sequence[bytes], /) -> None:
         """Forget these rows, which turned out damaged; an unknown key is fine.
@@ -187,6 +200,7 @@ class SqliteCache:
             CacheError: At the first use: the file is not ours, or the place is not safe.
         """
         if keys:
+            self._backlog.forget(keys)
             self._count(damaged=self._attempt(lambda: self._discard(keys)) or 0)
 
     def _discard(self, keys: Sequence[bytes]) -> int:
@@ -212,6 +226,7 @@ class SqliteCache:
             stored=counts.get("stored", 0),
             dropped=counts.get("dropped", 0),
             damaged=counts.get("damaged", 0),
+            waiting=len(self._backlog),
             path=self._path,
             journal_mode=self._store.journal_mode,
         )
@@ -226,7 +241,7 @@ class SqliteCache:
         Raises:
             CacheError: The file cannot be used.
         """
-        return self.prune(max_bytes=0)
+        return self._backlog.clear() + self.prune(max_bytes=0)
 
     def prune(self, *, max_bytes: int | None = None, older_than: float | None = None) -> int:
         """Forget old rows, the oldest first, and give the room back to the disk.
@@ -283,8 +298,12 @@ class SqliteCache:
 
     # Being no reason for a call to fail
 
-    def _attempt(self, action: Callable[[], _T]) -> _T | None:
-        """Do it, once more if the file had to be replaced; None if it cannot be done."""
+    def _attempt(self, action: Callable[[], _T], *, wait: bool = False) -> _T | None:
+        """Do it, once more if the file had to be replaced; None if it cannot be done.
+
+        Raises:
+            BusyError: It can perhaps be done later; only if it may ``wait``.
+        """
         try:
             return self._repairing(action)
         except _MISUSE:
@@ -294,6 +313,10 @@ class SqliteCache:
             if self._store.journal_mode is None:
                 raise
             self._say(_OUT_OF_USE.format(error))
+        except BusyError as error:
+            self._say(_LOCKED.format(error))
+            if wait:
+                raise
         except _SICK as error:
             self._say(_OUT_OF_USE.format(error))
         return None
@@ -322,6 +345,29 @@ class SqliteCache:
     def _count(self, **more: int) -> None:
         with self._lock:
             self._counts.update(more)
+
+
+def _set(store: Store, rows: Mapping[bytes, bytes], wait: float | None) -> int:
+    """Write rows, and say what the last one before them was."""
+    now = int(time.time())
+    with store.writing(wait) as connection:
+        last = number(connection, _LAST)
+        values = ((key, width_of(row), len(key) + len(row), now, row) for key, row in rows.items())
+        connection.executemany(_SET, values)
+    return last
+
+
+def _write_out(store: Store, backlog: Backlog) -> int:
+    """Write what waits or give it up, in less than a second, and say how many rows were written."""
+    rows = backlog.with_waiting({})
+    if not rows:
+        return 0
+    backlog.clear()
+    # Nobody listens any more: this is the end of the cache, perhaps that of the process.
+    with suppress(CacheError, *_SICK):
+        _set(store, rows, SHORT_WAIT)
+        return len(rows)
+    return 0
 
 
 def _blocks(keys: list[bytes]) -> Iterator[list[bytes]]:
