@@ -13,6 +13,7 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar, runtime_checkable
+from urllib.parse import urlencode
 
 from voxvec._door import AsyncDoor, Door, new_async_client, new_client, origin_of
 from voxvec._run import AsyncLane, Lane
@@ -137,6 +138,15 @@ class _Mild:
         return otherwise
 
 
+def _origin_of_client(client: openai.OpenAI | openai.AsyncOpenAI) -> str:
+    """Which server, and what its address says beside: a query may route to another model, and is part of every key.
+
+    But not Azure's, which is the version of the protocol.
+    """
+    query = sorted((name, str(value)) for name, value in client.default_query.items() if name != "api-version")
+    return origin_of(str(client.base_url)) + (f"?{urlencode(query)}" if query else "")
+
+
 @runtime_checkable
 class _Closing(Protocol):
     def close(self) -> None: ...
@@ -147,7 +157,7 @@ class _Base:
         if client is not None and (setup.api_key is not None or setup.base_url is not None):
             raise ConfigError("pass either client= or api_key= and base_url=, not both: the client has its own")
         self.setup = setup
-        self.origin = origin_of(setup.base_url) if client is None else origin_of(str(client.base_url))
+        self.origin = origin_of(setup.base_url) if client is None else _origin_of_client(client)
         cache = open_cache(setup.cache)
         # Not by its truth: a cache that counts its rows is false while it is empty.
         self.cache: Cache = _NoCache() if cache is None else _Mild(cache)

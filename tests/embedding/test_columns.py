@@ -40,6 +40,7 @@ COLUMNS = [
 ]
 
 
+@pytest.mark.case("I08")
 @pytest.mark.parametrize("make", [*COLUMNS, pytest.param(arrow_array, id="arrow")])
 def test_every_kind_of_column_is_embedded_in_its_order(twin, server, vectors_of, make):
     assert twin.embedder(dimensions=8).embed(make()).tolist() == vectors_of(TEXTS, 8)
@@ -52,6 +53,7 @@ def test_every_kind_of_column_can_be_streamed(twin, server, vectors_of, make):
     assert part.tolist() == vectors_of(TEXTS, 8)
 
 
+@pytest.mark.case("I03")
 @pytest.mark.parametrize("text", ["a\0b", "\n\n", " ", "\u200b", "<|endoftext|>", "e\u0301", "\ufeff"])
 def test_odd_texts_are_sent_as_they_are(twin, server, text):
     twin.embedder(dimensions=8).embed([text])
@@ -72,6 +74,7 @@ BAD = [
 ]
 
 
+@pytest.mark.case("I02", "F51", "F52")
 @pytest.mark.parametrize(("text", "reason"), BAD, ids=[reason for _, reason in BAD])
 def test_a_text_that_cannot_be_sent_is_named_and_nothing_is_sent(twin, server, text, reason):
     embedder = twin.embedder(dimensions=8)
@@ -110,6 +113,7 @@ def test_many_bad_texts_are_all_in_positions_and_ten_in_the_message():
     assert "text 10" not in str(error)
 
 
+@pytest.mark.case("I01")
 @pytest.mark.parametrize("whole", ["ant", b"ant", bytearray(b"ant"), 7, None, object()])
 def test_what_is_no_column_is_refused(twin, server, whole):
     with pytest.raises(vv.InputError, match=r"embed_one|iterable of str"):
@@ -157,6 +161,7 @@ class Table:
         return iter(self.columns)
 
 
+@pytest.mark.case("I08")
 def test_a_table_is_refused_instead_of_embedding_its_column_names():
     with pytest.raises(vv.InputError, match=r"one column, not a table.*Nothing was sent"):
         column.as_list(Table())

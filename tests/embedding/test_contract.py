@@ -129,6 +129,7 @@ def test_a_reply_out_of_order_is_placed_by_index(twin, server, vectors_of):
     assert twin.embedder(dimensions=DIMS).embed(TEXTS).tolist() == vectors_of(TEXTS, DIMS)
 
 
+@pytest.mark.case("F01")
 def test_a_reply_without_any_index_is_taken_in_its_order(twin, server, vectors_of):
     server.script.append(with_indexes(None, None, None))
 

@@ -59,6 +59,7 @@ def test_five_thousand_texts_fit_the_limits_and_are_bought_once_each(twin, cl100
     assert vectors.usage.requests == len(asked) <= sum(sizes.values()) // 250_000 + 3
 
 
+@pytest.mark.case("F53")
 @pytest.mark.parametrize(("texts", "requests"), [(2_048, 1), (2_049, 2), (4_096, 2)])
 def test_requests_are_full_but_not_fuller(twin, texts, requests):
     fake = FakeOpenAI()
@@ -68,6 +69,7 @@ def test_requests_are_full_but_not_fuller(twin, texts, requests):
     assert fake.asked == requests
 
 
+@pytest.mark.case("I05")
 @pytest.mark.parametrize(("total", "requests"), [(30, 1), (31, 2)])
 def test_tokens_of_a_request_are_counted_to_the_last(twin, server, cl100k, total, requests):
     model = SMALL.replace(max_request_tokens=30)
@@ -108,6 +110,7 @@ class TestOnLong:
         assert caught.value.positions == (1, 3)
         assert server.asked == []
 
+    @pytest.mark.case("I04")
     def test_error_counts_exactly_at_the_limit(self, twin, server, exact, cl100k):
         fits, over = " the" * 12, " the" * 13
         assert (cl100k.count(fits), cl100k.count(over)) == (12, 13)
@@ -123,6 +126,7 @@ class TestOnLong:
         with pytest.raises(vv.InputError):
             twin.embedder(exact).embed(["<|endoftext|>" * 10])
 
+    @pytest.mark.case("I04")
     def test_without_a_tokenizer_the_server_decides_about_each_such_text_alone(self, twin, server, bounded):
         twin.embedder(bounded, workers=1).embed(["cat", self.TEXT, "dog"])
 

@@ -47,6 +47,7 @@ def test_nothing_to_stream_is_nothing_sent(twin, server):
     assert server.asked == []
 
 
+@pytest.mark.case("I07")
 def test_no_more_is_read_ahead_than_the_workers_can_send(twin, server):
     endless = Read(f"text {n}" for n in itertools.count())
     stream = twin.embedder(SMALL, workers=3).stream(endless)

@@ -100,7 +100,6 @@ encodings = pytest.mark.parametrize("encoding", ["base64", "float"])
 
 @encodings
 @pytest.mark.parametrize("name", kinds("embeddings", benign=False))
-@pytest.mark.case("P1", "P2", "P23")
 def test_what_is_no_answer_is_asked_for_once_more_and_never_returned_or_kept(twin, clock, encoding, name):
     ask = Ask(twin, encoding, Fault(spoil=name))
 
@@ -115,7 +114,6 @@ def test_what_is_no_answer_is_asked_for_once_more_and_never_returned_or_kept(twi
 
 @encodings
 @pytest.mark.parametrize("name", kinds("embeddings", benign=True))
-@pytest.mark.case("P1")
 def test_what_is_only_odd_is_taken_with_one_request(twin, clock, vectors_of, encoding, name):
     ask = Ask(twin, encoding, Fault(spoil=name))
 
@@ -127,7 +125,6 @@ def test_what_is_only_odd_is_taken_with_one_request(twin, clock, vectors_of, enc
 
 @pytest.mark.filterwarnings("ignore:whisper-1 is shut down")
 @pytest.mark.parametrize("name", kinds("speech", benign=False))
-@pytest.mark.case("P2", "P23")
 def test_what_is_no_transcript_is_asked_for_once_more_and_never_returned_or_kept(twin, clock, name):
     fake, cache = FakeOpenAI(), MemoryCache()
     fake.misbehave(Fault(spoil=name), times=None)

@@ -134,6 +134,7 @@ class TestReading:
         with pytest.raises(AudioError, match=f"not {type(thing).__name__}; nothing was sent"):
             read(thing)
 
+    @pytest.mark.case("I14")
     @pytest.mark.parametrize(
         "url", ["http://x.example/a.wav", "https://x.example/a", "file:///a.wav", "S3://b/k", "data:audio/wav;base64,"]
     )
@@ -154,6 +155,7 @@ class TestReading:
             read("https://x.example/a.wav?signature=hunter2")
         assert "hunter2" not in str(caught.value)
 
+    @pytest.mark.case("I11")
     @pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
     def test_what_is_no_file_is_named(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
@@ -171,7 +173,7 @@ class TestReading:
         ):
             read(tmp_path / "gone.wav")
         (tmp_path / "a.wav").write_bytes(wav())
-        monkeypatch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
         with pytest.raises(AudioError, match="Permission denied"):
             read(tmp_path / "a.wav")
 

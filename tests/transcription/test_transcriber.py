@@ -145,6 +145,7 @@ FRAME = b"\xff\xfb\x90\x00" + bytes(413)
 FLAC = b"fLaC\x80\x00\x00\x22" + bytes(10) + (8000 << 44 | 7 << 36 | 16000).to_bytes(8) + bytes(16)
 
 
+@pytest.mark.case("F65", "I13")
 @pytest.mark.parametrize(
     ("sound", "head"),
     [
@@ -301,6 +302,7 @@ def test_a_web_page_saved_as_mp3_is_called_what_it_is(twins, fake, tmp_path):
     assert fake.asked == 0
 
 
+@pytest.mark.case("F59")
 def test_a_recording_over_the_models_size_is_refused_and_not_read_to_its_end(twins, fake, tmp_path):
     model = models.find("gpt-transcribe").replace(max_bytes=1000)
     path, file = tmp_path / "long.wav", io.BytesIO(wav(50))

@@ -157,7 +157,10 @@ def _read_path(path: str, max_bytes: int) -> bytes:
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode):
             raise _refused(f"{path!r} is {_other_file(mode)}, not a file; give the path of a file, or bytes")
-        with Path(path).open("rb") as file:
+        # It may have become something else since: a pipe would be waited for when it is opened, a device read for ever.
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            if not stat.S_ISREG(mode := os.fstat(file.fileno()).st_mode):
+                raise _refused(f"{path!r} is {_other_file(mode)}, not a file; give the path of a file, or bytes")
             return _read_file(file, max_bytes)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
@@ -165,6 +168,10 @@ def _read_path(path: str, max_bytes: int) -> bytes:
         raise _refused(
             f"{path!r} cannot be read: {error.strerror or error}; check its path and its permissions"
         ) from None
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _other_file(mode: int) -> str:

@@ -227,6 +227,7 @@ class TranscriptionJob:
             warnings=(*model.remarks, *parsed.warnings, *self._warnings(parsed, segments)),
             complete=not self._cut_off(parsed),
             cached=self._cached,
+            audio_sha256=self.audio.sha256,
         )
 
     def _timed(self, text: str, language: str | None, duration: float | None) -> tuple[Segment, ...]:

@@ -123,6 +123,7 @@ class Transcript:
         warnings: What a reader must know.
         complete: Whether all of the recording is in it.
         cached: Whether it came out of the cache.
+        audio_sha256: Digest of the recording as it was read, once, and sent, in hexadecimal; None if unknown.
     """
 
     text: str
@@ -136,6 +137,7 @@ class Transcript:
     warnings: tuple[str, ...] = ()
     complete: bool = True
     cached: bool = False
+    audio_sha256: str | None = None
 
     def __str__(self) -> str:
         return self.text

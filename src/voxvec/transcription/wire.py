@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
-from voxvec.errors import ResponseError
+from voxvec.errors import ResponseError, redact
 from voxvec.transcription import languages
 from voxvec.transcription.transcript import Segment, Timing, Usage, Word
 
@@ -28,6 +28,7 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 
 _TEXT_TYPES = {"", "text/plain", "text/html", "application/octet-stream"}
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_SUBTITLES = re.compile(r"WEBVTT\b|\d+\s+(\d\d:)?\d\d:\d\d[,.]\d{3}\s+-->")
 _HALF = re.compile("[\ud800-\udfff]")
 
 # Written without spaces between words.
@@ -84,16 +85,20 @@ def parse(body: bytes, content_type: str | None) -> Parsed:
             return _from_object(_load(body))
         return Parsed(text=_plain(body, media_type))
     except _NoTranscriptError as error:
-        reason = str(error)
+        reason, code = str(error), error.code
     # Not in the handler: there the error would keep, as its context, the decoder's, and with it the text.
-    raise _refusal(reason, body, content_type)
+    raise _refusal(reason, body, content_type, code)
 
 
 class _NoTranscriptError(ValueError):
-    """Why an answer cannot be read."""
+    """Why an answer cannot be read, and the server's code for it."""
+
+    def __init__(self, why: str, code: str | None = None) -> None:
+        super().__init__(why)
+        self.code = code
 
 
-def _refusal(reason: str, body: bytes, content_type: str | None) -> ResponseError:
+def _refusal(reason: str, body: bytes, content_type: str | None, code: str | None = None) -> ResponseError:
     start = _one_line(body[:400].decode("utf-8-sig", "replace"))[:80]
     # A web page tells who sent it. Anything else may be what somebody said into a microphone.
     shown = f", begins with {start!r}" if start.startswith("<") else f", {len(body):,} bytes"
@@ -104,6 +109,7 @@ def _refusal(reason: str, body: bytes, content_type: str | None) -> ResponseErro
         kind="malformed",
         billed="maybe",
         status=200,
+        code=code,
     )
 
 
@@ -121,7 +127,11 @@ def _load(body: bytes) -> dict[str, Json]:
         raise _NoTranscriptError("JSON that is no object")
     if error := data.get("error"):
         said = error.get("message") if isinstance(error, dict) else error
-        raise _NoTranscriptError(f"an error instead, {_one_line(said)[:300] if isinstance(said, str) else 'unnamed'!r}")
+        code = error.get("code") if isinstance(error, dict) else None
+        raise _NoTranscriptError(
+            f"an error instead, {_one_line(said)[:300] if isinstance(said, str) else 'unnamed'!r}",
+            redact(code)[:100] if isinstance(code, str) else None,
+        )
     return data
 
 
@@ -136,6 +146,8 @@ def _plain(body: bytes, media_type: str) -> str:
         raise _NoTranscriptError("bytes that are no text")
     if text[:15].lower().startswith(("<!doctype", "<html", "<head", "<?xml")):
         raise _NoTranscriptError("a web page")
+    if _SUBTITLES.match(text):
+        raise _NoTranscriptError("subtitles, which were not asked for")
     return text
 
 
@@ -323,7 +335,7 @@ def _fill(spans: Sequence[_Span], duration: float | None) -> list[_Span]:
     for span, after in zip(spans, reversed(following), strict=True):
         start = before if span.start is None else span.start
         end = span.end if span.end is not None else (start if after is None else after)
-        filled.append(replace(span, start=start, end=end, measured=None not in (span.start, span.end)))
+        filled.append(_Span(span.text, start, end, span.about, None not in (span.start, span.end)))
         before = end
     return filled
 
@@ -331,8 +343,10 @@ def _fill(spans: Sequence[_Span], duration: float | None) -> list[_Span]:
 def _clamp(span: _Span, duration: float | None) -> _Span:
     start, end = _bounds(span)
     limit = math.inf if duration is None else duration
-    start = min(max(0.0, start), limit)
-    return replace(span, start=start, end=min(max(start, end), limit))
+    first = min(max(0.0, start), limit)
+    last = min(max(first, end), limit)
+    # An end before the start says nothing about when it ended.
+    return _Span(span.text, first, last, span.about, span.measured and end >= start - _SLIP)
 
 
 def _word(span: _Span) -> Word:
