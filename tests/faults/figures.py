@@ -76,8 +76,8 @@ async def embed(world, n, **settings):
 
 
 def played(story, **settings):
-    """The worst of three worlds."""
-    return max(virtual.play(story, seed=seed, **settings) for seed in (1, 2, 3))
+    """The worse of two worlds."""
+    return max(virtual.play(story, seed=seed, **settings) for seed in (1, 2))
 
 
 @figure("load of a storm of 3 s met by 60 callers, beyond the 16 it met on their way", most=1.12, unit="x requests")
@@ -168,7 +168,7 @@ async def forbidden_story(world):
     return world.fake.forbidden
 
 
-@figure("time to fail while the breaker is open, the least of 1,000 calls", most=1.0, unit="ms")
+@figure("time to fail while the breaker is open, the least of 100 calls", most=1.0, unit="ms")
 def breaker():
     return virtual.play(breaker_story)
 
@@ -177,7 +177,7 @@ async def breaker_story(world):
     world.fake.misbehave(Fault(status=429, code="insufficient_quota"), times=None)
     took, nexts = [], []
     async with world.embedder() as embedder:
-        for text in texts(1_000):
+        for text in texts(100):
             start = time.perf_counter()
             try:
                 await embedder.embed_one(text)

@@ -227,6 +227,27 @@ def test_two_hundred_calls_at_once_stay_within_the_workers(twin, timed, together
     assert fake.peak <= 16
 
 
+@pytest.mark.slow
+@pytest.mark.case("F36")
+def test_a_job_of_four_hundred_requests_rides_out_a_storm_in_its_middle(twin, timed, clock, vectors_of):
+    fake = timed()
+    over = []  # when the storm that begins with the 150th request ends
+
+    def storms(asked):
+        if asked.number == 150:
+            over.append(asked.arrived + 2.0)
+        return bool(over) and asked.arrived < over[0]
+
+    fake.misbehave(Fault(status=429), when=storms, times=None)
+
+    vectors = twin.embedder(ONE, client=twin.client(fake), workers=8).embed(texts(400))
+
+    assert vectors.array.tolist() == vectors_of(texts(400), dims=8)
+    assert adds_up(fake, vectors.usage, batches=400)
+    assert fake.billed == 400
+    assert fake.asked <= 440
+
+
 @pytest.mark.case("F37")
 def test_a_stated_limit_is_kept_by_pacing_and_not_by_rejections(twin, timed, clock):
     fake, start = timed(limits=Limits(requests=1_200, burst=1.0)), clock.now()

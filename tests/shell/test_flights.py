@@ -150,6 +150,7 @@ class Traffic(RuleBasedStateMachine):
     @invariant()
     def each_text_is_in_the_air_once_and_forgotten_when_it_lands(self):
         assert set(self.flights._slots) == set(self.buyers)
+        assert all((claim.lot, name) in self.buyers for claim, _ in self.known for name in claim.aloft)
 
     @invariant()
     def everybody_knows_what_came_of_what_they_wait_for(self):

@@ -291,6 +291,17 @@ def test_slow_down_halves_the_rate_of_the_whole_client():
     assert door.admit(now) == pytest.approx(1 / 5, rel=0.05)
 
 
+def test_calls_that_came_now_and_then_do_not_slow_down_a_job_that_is_rejected_once():
+    door = gate(workers=9, draw=lambda low, high: low)
+    for now in (0.0, 4.0, 8.0):
+        door.settle(door.admit(now), "ok", now)
+    for ticket in [door.admit(12.0) for _ in range(9)]:
+        door.settle(ticket, throttled(1.0), 12.1)
+    door.settle(door.admit(13.1), "ok", 13.2)
+
+    assert [door.admit(13.2) for _ in range(9)] == [KEEN] * 9
+
+
 def test_waits_that_nobody_asked_for_do_not_try_anybodys_patience():
     door = gate()
     door.settle(door.admit(0.0), throttled(), 0.0)

@@ -541,6 +541,7 @@ def test_the_purse_is_not_overdrawn_by_threads_that_fail_at_once():
 # --- cancelling
 
 
+@pytest.mark.case("X03")
 def test_cancelling_at_any_point_leaves_nothing_behind():
     chance = random.Random(5)  # noqa: S311 -- a story that repeats itself
 
