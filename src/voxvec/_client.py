@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlencode
 
-from voxvec._door import AsyncDoor, Door, new_async_client, new_client, origin_of
+from voxvec._door import AsyncDoor, Door
+from voxvec._endpoint import check_url, new_async_client, new_client, origin_of
 from voxvec._run import AsyncLane, Lane
 from voxvec._threads import PerLoop, aside
 from voxvec.caches.opening import open_cache
@@ -52,6 +53,7 @@ class Setup:
     Attributes:
         api_key: Key for a client of our own.
         base_url: Root of the API for a client of our own.
+        allow_insecure: Whether that may be an address to which key and texts go unencrypted.
         timeout: Longest time for one request [s]; None where it follows from the request.
         cache: The cache, if any.
         retry: When to ask again.
@@ -62,6 +64,7 @@ class Setup:
 
     api_key: str | None = field(repr=False)
     base_url: str | None
+    allow_insecure: bool = False
     timeout: float | None
     cache: Cache | str | os.PathLike[str] | None
     retry: Retry
@@ -75,6 +78,8 @@ class Setup:
             if not isinstance(value, kinds) or isinstance(value, bool):
                 said = type(value).__name__ if name == "api_key" else repr(value)
                 raise ConfigError(f"{name} must be {words}, not {said:.80}")
+        if not isinstance(self.allow_insecure, bool):  # pyright: ignore[reportUnnecessaryIsInstance] -- untyped callers
+            raise ConfigError(f"allow_insecure must be True or False, not {self.allow_insecure!r:.80}")
         for name in ("timeout", "deadline"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -157,6 +162,8 @@ class _Base:
         if client is not None and (setup.api_key is not None or setup.base_url is not None):
             raise ConfigError("pass either client= or api_key= and base_url=, not both: the client has its own")
         self.setup = setup
+        if client is None:
+            check_url(setup.base_url, allow_insecure=setup.allow_insecure)
         self.origin = origin_of(setup.base_url) if client is None else _origin_of_client(client)
         cache = open_cache(setup.cache)
         # Not by its truth: a cache that counts its rows is false while it is empty.
@@ -215,7 +222,8 @@ class Client(_Base):
 
     def _make_door(self) -> Door:
         if self._client is None:
-            return Door(new_client(self.setup.api_key, self.setup.base_url), own=True)
+            setup = self.setup
+            return Door(new_client(setup.api_key, setup.base_url, allow_insecure=setup.allow_insecure), own=True)
         if self._sender not in {None, os.getpid()}:
             raise ConfigError(
                 "client= was used before the fork, and two processes cannot share its connections; "
@@ -265,8 +273,10 @@ class AsyncClient(_Base):
         self._doors = PerLoop(self._make_door)
 
     def _make_door(self) -> AsyncDoor:
-        own = new_async_client(self.setup.api_key, self.setup.base_url) if self._client is None else self._client
-        return AsyncDoor(own, own=self._client is None)
+        if self._client is not None:
+            return AsyncDoor(self._client, own=False)
+        setup = self.setup
+        return AsyncDoor(new_async_client(setup.api_key, setup.base_url, allow_insecure=setup.allow_insecure), own=True)
 
     def lane(self) -> AsyncLane:
         """What this event loop's calls share."""

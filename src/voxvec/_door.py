@@ -7,26 +7,27 @@ sorted into our own errors here, and only here; theirs hold the request, and wit
 
 from __future__ import annotations
 
-import os
 import threading
 import time
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
+from typing import TYPE_CHECKING, cast
 
-from voxvec._failures import Answer, from_status, from_transport, late
-from voxvec._key import hidden
+from voxvec._failures import Answer, from_status, from_transport
+from voxvec._reading import Body, Excerpt, check_head, headers_of
 from voxvec._threads import in_thread
-from voxvec.errors import ConfigError, ResponseError, VoxvecError
+from voxvec._watch import Watch
+from voxvec.errors import VoxvecError, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     import httpx2
     import openai
     from openai._types import RequestOptions  # the type of a public parameter, itself not public
 
-__all__ = ["AsyncDoor", "Door", "Reply", "Request", "new_async_client", "new_client", "origin_of"]
+__all__ = ["AsyncDoor", "Door", "Reply", "Request"]
 
 CONNECT = 5.0  # longest wait for a connection [s]
 # The share of an attempt in which it must get its connection. Below 1: without a connection it is known to have cost
@@ -86,8 +87,9 @@ class Reply:
 
     @property
     def request_id(self) -> str | None:
-        """The server's name for the request."""
-        return self.headers.get("x-request-id")
+        """The server's name for the request, fit to be shown."""
+        name = self.headers.get("x-request-id")
+        return None if name is None else shown(name, 200)
 
 
 def _options(request: Request, timeout: float) -> RequestOptions:
@@ -101,53 +103,127 @@ def _options(request: Request, timeout: float) -> RequestOptions:
     }
 
 
-class _Body:
-    """Collects an answer under two bounds, its size and its time."""
+@dataclass(slots=True)
+class _Attempt:
+    """One attempt, as the hook in the client has to know it.
 
-    def __init__(
-        self, response: httpx2.Response, request: Request, timeout: float, is_over: Callable[[], bool]
-    ) -> None:
-        self._response, self._request, self._timeout, self._is_over = response, request, timeout, is_over
-        self._chunks: list[bytes] = []
-        self._size = 0
+    Attributes:
+        is_over: Whether its time has passed, or nobody waits for it any more.
+        watch: What is known about it.
+    """
 
-    def add(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-        if self._size > self._request.max_reply:
-            raise ResponseError(
-                f"the answer is larger than {self._request.max_reply} bytes, which no honest answer to "
-                "this request can be; reading it was stopped. It was probably billed",
-                kind="malformed",
-                billed="maybe",
-                status=self._response.status_code,
-                request_id=self._response.headers.get("x-request-id"),
-            )
-        if self._is_over():
-            raise late(self._timeout)
+    is_over: Callable[[], bool]
+    watch: Watch
 
-    def reply(self) -> Reply:
-        headers = {name.lower(): value for name, value in self._response.headers.items()}
-        return Reply(b"".join(self._chunks), headers, self._response.status_code)
+    def listens(self, request: httpx2.Request) -> Callable[..., object] | None:
+        """Begin to listen to the transport; who listened before, if anybody."""
+        self.watch.begin(request.headers, request.url.host)
+        before: Callable[..., object] | None = request.extensions.get("trace")
+        return before
+
+    def hears(self, step: str, info: Mapping[str, object]) -> None:
+        """Note a step of the transport."""
+        self.watch.note(step, info, time.monotonic())
+
+    def is_stale(self, error: Exception) -> bool:
+        """Whether the request met a connection that had died in the pool, and so never reached the server."""
+        cause = error.__cause__ or error
+        name = type(cause).__name__
+        gone = name in {"ReadError", "WriteError"} or (name == "RemoteProtocolError" and "disconnected" in str(cause))
+        return gone and self.watch.is_stale(time.monotonic()) and not self.is_over()
+
+
+# What every request of a client passes through, in all versions of openai 3. It is wrapped on our copy of the client
+# only. Without it a door does its work, but reads the bodies of refusals whole and knows less about failures.
+_HOOK = "_send_request"
+_attempt: ContextVar[_Attempt] = ContextVar("voxvec_attempt")
+
+
+def _guard(client: openai.OpenAI) -> openai.OpenAI:
+    """Let the client tell what goes over the wire, and read no more of a refusal than is needed."""
+    send: Callable[..., httpx2.Response] | None = getattr(client, _HOOK, None)
+    if send is None:
+        return client
+
+    def guarded(request: httpx2.Request, **settings: object) -> httpx2.Response:
+        attempt = _attempt.get()
+        before = attempt.listens(request)
+
+        def trace(step: str, info: Mapping[str, object]) -> None:
+            attempt.hears(step, info)
+            if before is not None:
+                before(step, info)
+
+        request.extensions["trace"] = trace
+        response = send(request, **settings)
+        if response.is_success:
+            return response
+        refusal = Excerpt(response, attempt.is_over)
+        with suppress(Exception):  # the status is known, and says more than whatever is wrong with the body
+            for chunk in response.iter_bytes() if refusal.wanted else ():
+                if not refusal.add(chunk):
+                    break
+        response.close()
+        raise refusal.failure(attempt.watch.secrets)
+
+    setattr(client, _HOOK, guarded)
+    return client
+
+
+def _aguard(client: openai.AsyncOpenAI) -> openai.AsyncOpenAI:
+    """The same for tasks."""
+    send: Callable[..., Awaitable[httpx2.Response]] | None = getattr(client, _HOOK, None)
+    if send is None:
+        return client
+
+    async def guarded(request: httpx2.Request, **settings: object) -> httpx2.Response:
+        attempt = _attempt.get()
+        before = attempt.listens(request)
+
+        async def trace(step: str, info: Mapping[str, object]) -> None:
+            attempt.hears(step, info)
+            if before is not None:
+                await cast("Awaitable[object]", before(step, info))
+
+        request.extensions["trace"] = trace
+        response = await send(request, **settings)
+        if response.is_success:
+            return response
+        refusal = Excerpt(response, attempt.is_over)
+        try:
+            with suppress(Exception):  # as in the twin
+                if refusal.wanted:
+                    async for chunk in response.aiter_bytes():
+                        if not refusal.add(chunk):
+                            break
+        finally:
+            await response.aclose()
+        raise refusal.failure(attempt.watch.secrets)
+
+    setattr(client, _HOOK, guarded)
+    return client
 
 
 class _Base:
-    """What both doors know about their client."""
+    """What both doors do alike."""
 
-    def _failure(self, error: Exception, timeout: float, key: str) -> VoxvecError:
+    def __init__(self) -> None:
+        # Whether connections that died in the pool are made good for free. One that does so again on a fresh
+        # connection did not die of idleness, and from then on costs what it costs, until a request succeeds.
+        self._lenient = True
+
+    def _failure(self, error: Exception, timeout: float, watch: Watch) -> VoxvecError:
         """Ours for theirs, without a trace of the request."""
         if isinstance(error, VoxvecError):
-            return error
-        if isinstance(error, TimeoutError):
-            return late(timeout)
+            # What it passed through on its way here holds the request, and with it the key.
+            error.__context__ = None
+            return error.with_traceback(None)
         import openai  # noqa: PLC0415 -- as above
 
-        secrets = (key,) if len(key) > 3 else ()  # noqa: PLR2004 -- "x" is no secret
-        if isinstance(error, openai.APIStatusError):
-            headers = {name.lower(): value for name, value in error.response.headers.items()}
-            answer = Answer(error.status_code, headers, error.body, error.response.reason_phrase)
-            return from_status(answer, secrets)
-        return from_transport(error, timeout, secrets)
+        if isinstance(error, openai.APIStatusError):  # of a client without the hook
+            answer = Answer(error.status_code, headers_of(error.response), error.body, error.response.reason_phrase)
+            return from_status(answer, watch.secrets)
+        return from_transport(error, timeout, watch.secrets, watch)
 
 
 class Door(_Base):
@@ -159,10 +235,13 @@ class Door(_Base):
     """
 
     def __init__(self, client: openai.OpenAI, *, own: bool) -> None:
-        self._client, self._own = client.with_options(max_retries=0), own
+        super().__init__()
+        self._client, self._own = _guard(client.with_options(max_retries=0)), own
 
     def send(self, request: Request, timeout: float | None = None) -> Reply:
         """Send once and read the whole answer.
+
+        A connection that died while it lay idle in the pool does not count: the request is sent again, on another.
 
         Args:
             request: What to send.
@@ -170,17 +249,18 @@ class Door(_Base):
 
         Raises:
             ServiceError: Of the kind that tells what failed.
-            ResponseError: The answer is far too large.
+            ResponseError: The answer is far too large, or its head is not that of an answer.
         """
-        allowed = request.allowed(timeout)
+        allowed, watch = request.allowed(timeout), Watch()
         try:
-            return self._within(allowed, request)
+            return self._within(allowed, request, watch)
         except Exception as error:  # noqa: BLE001 -- hooks, transports and credential providers may raise anything
-            failure = self._failure(error, allowed, self._client.api_key)
+            watch.hide(self._client.api_key)
+            failure = self._failure(error, allowed, watch)
         # Raised here and not in the handler: there it would keep the original, with the key, as its context.
         raise failure
 
-    def _within(self, timeout: float, request: Request) -> Reply:
+    def _within(self, timeout: float, request: Request, watch: Watch) -> Reply:
         """Send in a thread beside, and wait for no longer than that [s].
 
         A socket's own time-out starts anew with every byte, so a server that drips its answer could hold an attempt
@@ -188,14 +268,26 @@ class Door(_Base):
         has come for as long again.
         """
         given_up = threading.Event()
-        attempt = in_thread(self._send, request, timeout, given_up)
+        attempt = in_thread(self._send, request, timeout, _Attempt(given_up.is_set, watch))
         try:
             return attempt.result(timeout)
         finally:
             given_up.set()
             del attempt  # it holds what the thread raised, whose traceback holds this frame and so the request
 
-    def _send(self, request: Request, timeout: float, given_up: threading.Event) -> Reply:
+    def _send(self, request: Request, timeout: float, attempt: _Attempt) -> Reply:
+        _attempt.set(attempt)  # in this thread's own context
+        try:
+            reply = self._once(request, timeout, attempt)
+        except Exception as error:
+            if not (self._lenient and attempt.is_stale(error)):
+                raise
+            self._lenient = False
+            reply = self._once(request, timeout, attempt)
+        self._lenient = True
+        return reply
+
+    def _once(self, request: Request, timeout: float, attempt: _Attempt) -> Reply:
         import httpx2  # noqa: PLC0415 -- as openai
 
         response = self._client.post(
@@ -206,12 +298,13 @@ class Door(_Base):
             cast_to=httpx2.Response,
         )
         try:
-            body = _Body(response, request, timeout, given_up.is_set)
+            check_head(response)
+            body = Body(response, request.max_reply, timeout, attempt.is_over)
             for chunk in response.iter_bytes():
                 body.add(chunk)
         finally:
             response.close()
-        return body.reply()
+        return Reply(body.content(), headers_of(response), response.status_code)
 
     def close(self) -> None:
         """Close the connections, if they are ours."""
@@ -223,24 +316,41 @@ class AsyncDoor(_Base):
     """The same through an `openai.AsyncOpenAI`."""
 
     def __init__(self, client: openai.AsyncOpenAI, *, own: bool) -> None:
-        self._client, self._own = client.with_options(max_retries=0), own
+        super().__init__()
+        self._client, self._own = _aguard(client.with_options(max_retries=0)), own
 
     async def send(self, request: Request, timeout: float | None = None) -> Reply:  # noqa: ASYNC109 -- bounds an attempt, as in the twin
         """Send once and read the whole answer; see `Door.send`."""
         import anyio  # noqa: PLC0415 -- as openai
 
-        allowed = request.allowed(timeout)
+        allowed, watch = request.allowed(timeout), Watch()
+        until = time.monotonic() + allowed
+        attempt = _Attempt(lambda: time.monotonic() > until, watch)
+        before = _attempt.set(attempt)
         try:
             with anyio.fail_after(allowed):
-                return await self._send(request, allowed)
+                return await self._send(request, allowed, attempt)
         except Exception as error:  # noqa: BLE001 -- as in the twin
-            failure = self._failure(error, allowed, self._client.api_key)
+            watch.hide(self._client.api_key)
+            failure = self._failure(error, allowed, watch)
+        finally:
+            _attempt.reset(before)
         raise failure
 
-    async def _send(self, request: Request, timeout: float) -> Reply:  # noqa: ASYNC109 -- as above
+    async def _send(self, request: Request, timeout: float, attempt: _Attempt) -> Reply:  # noqa: ASYNC109 -- as above
+        try:
+            reply = await self._once(request, timeout, attempt)
+        except Exception as error:
+            if not (self._lenient and attempt.is_stale(error)):
+                raise
+            self._lenient = False
+            reply = await self._once(request, timeout, attempt)
+        self._lenient = True
+        return reply
+
+    async def _once(self, request: Request, timeout: float, attempt: _Attempt) -> Reply:  # noqa: ASYNC109 -- as above
         import httpx2  # noqa: PLC0415 -- as openai
 
-        until = time.monotonic() + timeout
         response = await self._client.post(
             request.path,
             body=dict(request.body),
@@ -249,81 +359,15 @@ class AsyncDoor(_Base):
             cast_to=httpx2.Response,
         )
         try:
-            body = _Body(response, request, timeout, lambda: time.monotonic() > until)
+            check_head(response)
+            body = Body(response, request.max_reply, timeout, attempt.is_over)
             async for chunk in response.aiter_bytes():
                 body.add(chunk)
         finally:
             await response.aclose()
-        return body.reply()
+        return Reply(body.content(), headers_of(response), response.status_code)
 
     async def close(self) -> None:
         """Close the connections, if they are ours."""
         if self._own:
             await self._client.close()
-
-
-def new_client(api_key: str | None, base_url: str | None) -> openai.OpenAI:
-    """A client of our own.
-
-    Args:
-        api_key: Key; None takes ``OPENAI_API_KEY`` from the environment.
-        base_url: Root of the API; None takes ``OPENAI_BASE_URL``, or OpenAI's.
-
-    Raises:
-        ConfigError: There is no key, or it or the URL cannot be right.
-    """
-    import openai  # noqa: PLC0415 -- as above
-
-    return openai.OpenAI(api_key=_checked_key(api_key), base_url=_checked_url(base_url), max_retries=0)
-
-
-def new_async_client(api_key: str | None, base_url: str | None) -> openai.AsyncOpenAI:
-    """A client of our own for tasks; see `new_client`."""
-    import openai  # noqa: PLC0415 -- as above
-
-    return openai.AsyncOpenAI(api_key=_checked_key(api_key), base_url=_checked_url(base_url), max_retries=0)
-
-
-def _checked_key(api_key: str | None) -> str:
-    key = hidden((api_key if api_key is not None else os.environ.get("OPENAI_API_KEY", "")).strip())
-    if not key:
-        raise ConfigError(
-            "there is no key: set OPENAI_API_KEY or pass api_key=, or work offline without one by passing "
-            "client=voxvec.local.client(). Nothing was sent"
-        )
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise ConfigError(
-            "the key holds a blank, a control or a non-ASCII character, so it is not a key; nothing was sent"
-        )
-    return key
-
-
-def _checked_url(base_url: str | None) -> str | None:
-    origin_of(base_url)
-    return base_url
-
-
-def origin_of(base_url: str | None) -> str:
-    """Which server, in one spelling: it is part of every cache key.
-
-    Args:
-        base_url: Root of the API; None takes ``OPENAI_BASE_URL`` from the environment, or OpenAI's.
-
-    Raises:
-        ConfigError: It is no HTTP address, or holds a user name.
-    """
-    parts = _split(base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1")
-    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
-        raise ConfigError("the base URL must look like https://host/v1, without a user name; nothing was sent")
-    port = f":{parts.port}" if parts.port not in {None, 80 if parts.scheme == "http" else 443} else ""
-    return f"{parts.scheme}://{parts.hostname}{port}{parts.path.rstrip('/')}"
-
-
-def _split(url: str) -> SplitResult | None:
-    """The parts of a URL, or None if its brackets do not match or its port is no number."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.port != 0
-    except ValueError:
-        return None
-    return parts if usable else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -27,10 +28,12 @@ from voxvec.errors import (
     VoxvecError,
     redact,
 )
-from voxvec.policy import retry_after
+from voxvec.policy import UNKNOWN_HOST, retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from voxvec._watch import Watch
 
 __all__ = ["Answer", "from_status", "from_transport", "late"]
 
@@ -44,6 +47,8 @@ _QUOTA = frozenset(
         "billing_hard_limit_reached",
     }
 )
+# How the parser of the transport puts it.
+_NO_HTTP = re.compile(r"illegal (status line|header line|request line)|receive buffer too long", re.IGNORECASE)
 _TRANSIENT = frozenset({408, 409, 425, 500, 502, 503, 504, 529, *range(520, 525)})
 _MAYBE_THROTTLED = frozenset({503, 529})
 
@@ -64,12 +69,28 @@ class Answer(NamedTuple):
     phrase: str
 
 
-def late(timeout: float) -> ServiceTimeoutError:
+def late(timeout: float, watch: Watch | None = None) -> VoxvecError:
+    """No complete answer in that time [s]; what it may have cost depends on how far the request got."""
+    if watch is not None and watch.unsent:
+        return _too_slow_to_send(timeout, watch)
     return ServiceTimeoutError(
         f"no complete answer within {timeout:g} s; the server may have done and billed the work. "
         "Give it longer with timeout= or deadline=",
         kind="late",
         billed="maybe",
+    )
+
+
+def _too_slow_to_send(timeout: float, watch: Watch) -> VoxvecError:
+    if not watch.begun:
+        return NetworkError(
+            f"no connection to {watch.host} within {timeout:g} s. Nothing was sent", kind="never_sent", billed="no"
+        )
+    return ServiceTimeoutError(
+        f"{watch.host} did not take the whole request within {timeout:g} s, so it cannot have billed it. "
+        "Give it longer with timeout= or deadline=",
+        kind="late",
+        billed="no",
     )
 
 
@@ -103,6 +124,8 @@ _REFUSED: Mapping[int, str] = {
     HTTPStatus.UNAUTHORIZED: "Check the key (api_key, or OPENAI_API_KEY in the environment). It was not billed",
     HTTPStatus.FORBIDDEN: "The key may not do this: check its project and the region. It was not billed",
     HTTPStatus.NOT_FOUND: "Check the model's name and the base URL. It was not billed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "It is too large for this server, or a proxy in front of it: send a shorter "
+    "or smaller recording, or describe the model with a smaller max_items. It was not billed",
 }
 
 
@@ -141,18 +164,60 @@ def _reason(body: object) -> str:
     return json.dumps(fields, default=str)
 
 
-def from_transport(error: Exception, timeout: float, secrets: tuple[str, ...] = ()) -> VoxvecError:
+def from_transport(
+    error: Exception, timeout: float, secrets: tuple[str, ...] = (), watch: Watch | None = None
+) -> VoxvecError:
     """Sort what went wrong below HTTP, by name: openai may run on `httpx2` or on the user's older `httpx`."""
     # openai puts its own name on top of the transport's, which stands on top of a socket's: both upper ones count.
     cause = error.__cause__ or error
     names = {cls.__name__ for layer in (error, cause) for cls in type(layer).__mro__}
     words = redact(str(cause) or type(cause).__name__, secrets).rstrip(". ")
-    return _unsent(names, words, type(cause).__name__) or _unanswered(names, words, type(cause).__name__, timeout)
+    if isinstance(error, TimeoutError):
+        return late(timeout, watch)
+    return (
+        _untrusted(error, watch)
+        or _unsent(names, words, type(cause).__name__, error)
+        or _unanswered(names, words, type(cause).__name__, (timeout, watch))
+    )
 
 
-def _unsent(names: set[str], words: str, kind: str) -> VoxvecError | None:
-    if names & {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"}:
-        return NetworkError(f"no connection to the server: {words}. Nothing was sent", kind="never_sent")
+def _below(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it stands on."""
+    for _ in range(10):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _untrusted(error: Exception, watch: Watch | None) -> VoxvecError | None:
+    """Whoever answers there cannot prove to be the server: asking again, or without a proof, would be careless."""
+    # By name, as above, and because `ssl` opens sockets.
+    for layer in _below(error):
+        if type(layer).__name__ == "SSLCertVerificationError":
+            reason = redact(str(getattr(layer, "verify_message", "") or "it does not verify")).rstrip(". ")
+            return NetworkError(
+                f"the certificate of {watch.host if watch else 'the server'} is not to be trusted: {reason}. "
+                "If it is your own, name its issuer in SSL_CERT_FILE. Nothing was sent",
+                kind="refused",
+            )
+    return None
+
+
+def _unsent(names: set[str], words: str, kind: str, error: Exception) -> VoxvecError | None:
+    if "PoolTimeout" in names:
+        return ServiceTimeoutError(
+            "all connections of client= stayed busy with other requests: its pool is full. Allow it more, or "
+            "lower workers=. Nothing was sent",
+            kind="breaker",
+        )
+    if names & {"ConnectError", "ConnectTimeout", "ProxyError"}:
+        nameless = any(type(layer).__name__ == "gaierror" for layer in _below(error))
+        return NetworkError(
+            f"no connection to the server: {words}. Nothing was sent",
+            kind="never_sent",
+            code=UNKNOWN_HOST if nameless else None,
+        )
     if names & {"LocalProtocolError", "UnsupportedProtocol", "InvalidURL"}:
         return ConfigError(
             f"the request cannot be sent as it is: {kind}. Look at the key, the headers and the base URL. "
@@ -163,9 +228,18 @@ def _unsent(names: set[str], words: str, kind: str) -> VoxvecError | None:
     return None
 
 
-def _unanswered(names: set[str], words: str, kind: str, timeout: float) -> VoxvecError:
+def _unanswered(names: set[str], words: str, kind: str, so_far: tuple[float, Watch | None]) -> VoxvecError:
+    timeout, watch = so_far
     if "TimeoutException" in names:
-        return late(timeout)
+        return late(timeout, watch)
+    if "RemoteProtocolError" in names and _NO_HTTP.search(words):
+        return ResponseError(
+            f"what came back is not HTTP: {words}. The request may have been billed", kind="malformed", billed="maybe"
+        )
+    if "TransportError" in names and watch is not None and watch.unsent:
+        return NetworkError(
+            f"the connection broke before the request had left: {words}. It was not billed", kind="never_sent"
+        )
     if "TransportError" in names:
         return NetworkError(
             f"the connection broke before the answer was complete: {words}. The request may have been billed",

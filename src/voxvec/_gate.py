@@ -153,8 +153,8 @@ class Gate:
         self._in_flight -= 1
         if ticket.probe:
             self._probing = False
-        if outcome == "cancelled":
-            return
+        if outcome == "cancelled" or (isinstance(outcome, ServiceError) and outcome.kind == "breaker"):
+            return  # nothing was sent, so nothing is known
         if outcome == "ok":
             self._purse = min(self._budget.tokens, self._purse + (spent or self._budget.success))
             self._pacer.accepted(now)

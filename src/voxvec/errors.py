@@ -56,6 +56,7 @@ __all__ = [
     "VoxvecError",
     "VoxvecWarning",
     "redact",
+    "shown",
 ]
 
 Billed = Literal["no", "maybe", "yes"]
@@ -93,9 +94,13 @@ def redact(text: str, secrets: Sequence[str] = ()) -> str:
         if secret:
             text = text.replace(secret, "[secret]")
     # Cut only now: a cut through a secret would leave a part that nothing recognises.
-    text = _SECRETS.sub("[secret]", text)[: _LONGEST + 1]
-    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return shown(_SECRETS.sub("[secret]", text), _LONGEST)
+
+
+def shown(text: str, longest: int) -> str:
+    """A foreign text on one line: control characters are escaped, and no more is shown than that many characters."""
+    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: longest + 1])
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 class VoxvecWarning(UserWarning):
@@ -188,7 +193,7 @@ class _AskedError(VoxvecError):
         self.kind: Kind = kind
         self.status = status
         self.code = code
-        self.request_id = request_id
+        self.request_id = None if request_id is None else shown(redact(request_id), 200)
         self.retry_after = retry_after
         self.attempts = attempts
         self.maybe_billed = int(billed != "no")

@@ -24,10 +24,15 @@ if TYPE_CHECKING:
 
     from voxvec.errors import Billed, Kind
 
-__all__ = ["Budget", "Pace", "Retry", "Tries", "retry_after"]
+__all__ = ["UNKNOWN_HOST", "Budget", "Pace", "Retry", "Tries", "retry_after"]
 
 Failure: TypeAlias = ServiceError | ResponseError
 
+UNKNOWN_HOST = "unknown_host"
+"""The ``code`` of an error for a server whose name is not known."""
+
+_NAMELESS = 2  # how often to look a name up again; one that is not known rarely becomes so
+_UNSENT = 3  # how many retries of one request that never left the budget pays; the others did no harm
 _FAULTS: tuple[Kind, ...] = ("never_sent", "transient", "broken", "late")  # of the server or the way to it
 
 
@@ -238,6 +243,8 @@ class Tries:
         }
         if self._count(error.kind) > limits.get(error.kind, attempts):
             return False
+        if sum(failure.code == UNKNOWN_HOST for failure in self.failures) > _NAMELESS:
+            return False
         return error.kind not in _FAULTS or self._count(*_FAULTS) < attempts
 
     def _in_time(self, error: Failure) -> bool:
@@ -253,7 +260,8 @@ class Tries:
     def _affordable(self, error: Failure) -> bool:
         if isinstance(error, ResponseError):
             return True  # `Retry.malformed` is its only limit
-        cost = self.policy.budget.cost(error.kind)
+        free = error.kind == "never_sent" and self._count("never_sent") > _UNSENT
+        cost = 0.0 if free else self.policy.budget.cost(error.kind)
         if not self.spend(error, cost):
             return self.job  # a job goes on at the pace of single probes, a call fails
         self.spent += cost

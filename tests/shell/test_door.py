@@ -17,7 +17,8 @@ import httpx2
 import openai
 import pytest
 
-from voxvec._door import AsyncDoor, Door, Request, new_async_client, new_client, origin_of
+from voxvec._door import AsyncDoor, Door, Request
+from voxvec._endpoint import new_async_client, new_client, origin_of
 from voxvec._threads import in_thread
 from voxvec.errors import (
     AuthError,
@@ -314,9 +315,8 @@ def test_a_redirect_to_another_host_is_not_followed(twin, wire):
         b"",
         b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
-        b"nonsense\r\n\r\n",
     ],
-    ids=["reset", "closed", "body cut", "chunk cut", "nonsense"],
+    ids=["reset", "closed", "body cut", "chunk cut"],
 )
 def test_a_connection_that_breaks_after_the_request_left_may_have_cost(twin, wire, scene):
     error = failing(twin, wire(scene).url)

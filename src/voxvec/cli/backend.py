@@ -34,13 +34,18 @@ def has_key() -> bool:
     return bool(os.environ.get("OPENAI_API_KEY", "").strip())
 
 
+def _insecure() -> bool:
+    """Whether an unencrypted address is wanted: said where the address is, in the environment."""
+    return os.environ.get("VOXVEC_ALLOW_INSECURE", "") == "1"
+
+
 def host() -> str:
     """The server that the environment names, without the path and the query: keys have been seen in both.
 
     Raises:
         ConfigError: ``OPENAI_BASE_URL`` is no address of a server.
     """
-    from voxvec._door import origin_of  # noqa: PLC0415 -- imports what help does not need
+    from voxvec._endpoint import origin_of  # noqa: PLC0415 -- imports what help does not need
 
     return urlsplit(origin_of(None)).netloc
 
@@ -91,12 +96,12 @@ class Backend:
             ConfigError: The model needs a key and there is none, or it cannot give that length.
         """
         name, client = self._choose(model, _EMBEDDING, _KEYLESS_EMBEDDING)
-        return vv.Embedder(name, dimensions=dims, client=client, cache=self._cache)
+        return vv.Embedder(name, dimensions=dims, client=client, cache=self._cache, allow_insecure=_insecure())
 
     def transcriber(self, model: str | None = None) -> vv.Transcriber:
         """A client that transcribes; `embedder` tells of ``model`` and of the error."""
         name, client = self._choose(model, _TRANSCRIPTION, _KEYLESS_TRANSCRIPTION)
-        return vv.Transcriber(name, client=client, cache=self._cache)
+        return vv.Transcriber(name, client=client, cache=self._cache, allow_insecure=_insecure())
 
     def translator(self, model: str | None = None) -> vv.Transcriber:
         """A client that translates, which no keyless model does.

@@ -77,6 +77,8 @@ class Embedder(_Base):
             yours.
         api_key: Key for a client of its own; ``OPENAI_API_KEY`` if None.
         base_url: Root of the API for a client of its own; ``OPENAI_BASE_URL`` or OpenAI's if None.
+        allow_insecure: Whether ``base_url`` may be an ``http`` address of another machine; whoever listens on the way
+            can then read everything. Where a ``client`` sends to is your own decision.
         timeout: Longest time for one request, from connecting to the last byte [s].
         cache: Where to keep vectors: a path for an `SqliteCache`, any `Cache`, or None.
         namespace: Keeps tenants apart who share a cache.
@@ -101,6 +103,7 @@ class Embedder(_Base):
         client: openai.OpenAI | None = None,
         api_key: str | None = None,
         base_url: str | None = None,
+        allow_insecure: bool = False,
         timeout: float = 60.0,
         cache: Cache | str | os.PathLike[str] | None = None,
         namespace: str | None = None,
@@ -120,6 +123,7 @@ class Embedder(_Base):
             Setup(
                 api_key=api_key,
                 base_url=base_url,
+                allow_insecure=allow_insecure,
                 timeout=timeout,
                 cache=cache,
                 retry=retry,
@@ -320,6 +324,7 @@ class AsyncEmbedder(_Base):
         client: openai.AsyncOpenAI | None = None,
         api_key: str | None = None,
         base_url: str | None = None,
+        allow_insecure: bool = False,
         timeout: float = 60.0,
         cache: Cache | str | os.PathLike[str] | None = None,
         namespace: str | None = None,
@@ -339,6 +344,7 @@ class AsyncEmbedder(_Base):
             Setup(
                 api_key=api_key,
                 base_url=base_url,
+                allow_insecure=allow_insecure,
                 timeout=timeout,
                 cache=cache,
                 retry=retry,

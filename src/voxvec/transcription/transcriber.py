@@ -69,6 +69,8 @@ class Transcriber(_Base):
             yours.
         api_key: Key for a client of its own; ``OPENAI_API_KEY`` if None.
         base_url: Root of the API for a client of its own; ``OPENAI_BASE_URL`` or OpenAI's if None.
+        allow_insecure: Whether ``base_url`` may be an ``http`` address of another machine; whoever listens on the way
+            can then read everything. Where a ``client`` sends to is your own decision.
         timeout: Longest time for one request [s]; None gives 60 s and 2 s for every MiB, at most 600 s.
         cache: Where to keep transcripts: a path for an `SqliteCache`, any `Cache`, or None.
         namespace: Keeps tenants apart who share a cache.
@@ -89,6 +91,7 @@ class Transcriber(_Base):
         client: openai.OpenAI | None = None,
         api_key: str | None = None,
         base_url: str | None = None,
+        allow_insecure: bool = False,
         timeout: float | None = None,
         cache: Cache | str | os.PathLike[str] | None = None,
         namespace: str | None = None,
@@ -104,6 +107,7 @@ class Transcriber(_Base):
             Setup(
                 api_key=api_key,
                 base_url=base_url,
+                allow_insecure=allow_insecure,
                 timeout=timeout,
                 cache=cache,
                 retry=retry,
@@ -254,6 +258,7 @@ class AsyncTranscriber(_Base):
         client: openai.AsyncOpenAI | None = None,
         api_key: str | None = None,
         base_url: str | None = None,
+        allow_insecure: bool = False,
         timeout: float | None = None,
         cache: Cache | str | os.PathLike[str] | None = None,
         namespace: str | None = None,
@@ -269,6 +274,7 @@ class AsyncTranscriber(_Base):
             Setup(
                 api_key=api_key,
                 base_url=base_url,
+                allow_insecure=allow_insecure,
                 timeout=timeout,
                 cache=cache,
                 retry=retry,
