@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from voxvec._failures import Answer, from_status, from_transport
 from voxvec._reading import Body, Excerpt, check_head, headers_of
@@ -103,8 +103,7 @@ def _options(request: Request, timeout: float) -> RequestOptions:
     }
 
 
-@dataclass(slots=True)
-class _Attempt:
+class _Attempt(NamedTuple):
     """One attempt, as the hook in the client has to know it.
 
     Attributes:

@@ -6,7 +6,6 @@ clock and without a socket; where a transport tells nothing, nothing is conclude
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ _TELLING = ("auth", "cookie", "key", "secret", "token")  # in the name of a head
 _SHORT = 3  # "x" is no secret, and to hide it would hide much else [characters]
 
 
-@dataclass(slots=True)
 class Watch:
     """What an attempt's transport told.
 
@@ -32,20 +30,20 @@ class Watch:
         answered: Whether the head of an answer came.
     """
 
-    host: str = "the server"
-    told: bool = False
-    fresh: bool = False
-    begun: bool = False
-    written_at: float | None = None
-    answered: bool = False
-    _tunnel: bool = False
-    _secrets: set[str] = field(default_factory=set[str], repr=False)
+    __slots__ = ("_secrets", "_tunnel", "answered", "begun", "fresh", "host", "told", "written_at")
+
+    def __init__(self) -> None:
+        self._secrets = set[str]()
+        self._forget("the server")
+
+    def _forget(self, host: str) -> None:
+        self.host = host
+        self.told = self.fresh = self.begun = self.answered = self._tunnel = False
+        self.written_at: float | None = None
 
     def begin(self, headers: Mapping[str, str], host: str) -> None:
         """Note who is asked, and what must not be shown; what was known of a sending before is forgotten."""
-        self.host = host
-        self.told = self.fresh = self.begun = self.answered = self._tunnel = False
-        self.written_at = None
+        self._forget(host)
         for name, value in headers.items():
             if any(word in name.lower() for word in _TELLING):
                 self.hide(value)

@@ -257,6 +257,57 @@ def test_an_upload_is_sent_whole_at_every_attempt(twin, wire):
     assert audio[:20].hex() not in repr(upload)
 
 
+# --- what passes through the client
+
+
+@pytest.mark.case("P12")
+def test_the_hook_is_where_we_expect_it_in_this_version_of_openai(twin):
+    assert callable(twin.client._send_request)
+
+
+def test_without_the_hook_a_door_still_works_and_sorts_failures(twin, wire, monkeypatch):
+    monkeypatch.setattr("voxvec._door._HOOK", "no_such_method")
+    said = b'{"error": {"message": "%s is too long", "code": "long"}}' % KEY.encode()
+    server = wire(OK, b"HTTP/1.1 400 No\r\ncontent-length: %d\r\n\r\n%s" % (len(said), said), reset)
+
+    assert twin.send(client(twin, server.url)).body == b"{}"
+    assert (type(error := failing(twin, server.url)), error.code) == (RefusedError, "long")
+    assert "[secret] is too long" in str(error)
+    assert (failing(twin, server.url).kind, failing(twin, server.url).billed) == ("broken", "maybe")
+
+
+def test_whoever_listened_to_the_transport_before_still_hears_it(twin, wire):
+    heard = []
+
+    class Listened(twin.client):
+        def _prepare_request(self, request):
+            request.extensions["trace"] = listen
+
+    class AsyncListened(twin.client):
+        async def _prepare_request(self, request):
+            request.extensions["trace"] = alisten
+
+    def listen(step, info):
+        heard.append(step)
+
+    async def alisten(step, info):
+        heard.append(step)
+
+    kind = AsyncListened if isinstance(twin, Async) else Listened
+    twin.send(kind(api_key=KEY, base_url=wire(OK).url))
+
+    assert "connection.connect_tcp.started" in heard
+    assert "http11.send_request_body.complete" in heard
+
+
+def test_the_users_client_is_not_changed(twin):
+    given = client(twin)
+    before = dict(vars(given))
+    (Door if isinstance(twin, Sync) else AsyncDoor)(given, own=False)
+
+    assert dict(vars(given)) == before
+
+
 # --- an answer that says no
 
 
@@ -632,6 +683,7 @@ def test_a_base_url_that_cannot_work_is_refused_without_showing_its_password(mak
         ("http://host.test:80", "http://host.test"),
         ("http://host.test:8000/v1", "http://host.test:8000/v1"),
         ("https://host.test:80/v1?x=1#y", "https://host.test:80/v1"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1"),
         (None, "https://api.openai.com/v1"),
     ],
 )
