@@ -11,6 +11,7 @@ import re
 import stat
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from voxvec.errors import CacheError, ConfigError
@@ -115,6 +116,16 @@ def _check_file(path: Path) -> None:
         raise CacheError(f"{path} belongs to another user (id {found.st_uid}); choose another path for the cache")
     if not os.access(path, os.R_OK):
         raise CacheError(f"{path} may not be read by this user; choose another path for the cache")
+    for end in _SIDE_FILES:
+        _check_beside(path.with_name(path.name + end))
+
+
+def _check_beside(path: Path) -> None:
+    """SQLite writes into the file what it finds in a journal, whoever put that there."""
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or (sys.platform != "win32" and found.st_uid != os.geteuid()):
+            raise CacheError(f"{path} was put there by another user or is no file; choose another path for the cache")
 
 
 def move_aside(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from voxvec.caches.place import Identity
 
-__all__ = ["Connection", "NewerError", "committing", "create", "is_damage", "is_ours", "number"]
+__all__ = ["Connection", "NewerError", "committing", "create", "harden", "is_damage", "is_ours", "number"]
 
 APPLICATION = 0x766F7876
 """``application_id`` of our files: "voxv"."""
@@ -47,6 +48,35 @@ class Connection(sqlite3.Connection):
         if seconds != self._wait:
             self._wait = seconds
             self.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}").fetchall()
+
+
+# What our statements need, and SQLite asks for while it prepares one, so that nothing of it costs a read any time.
+_ON_ROWS = {sqlite3.SQLITE_READ, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE}
+_ANYWHERE = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_PRAGMA}
+_MAKING = {sqlite3.SQLITE_CREATE_TABLE: "rows", sqlite3.SQLITE_CREATE_INDEX: "sqlite_autoindex_rows_1"}
+_FUNCTIONS = {"coalesce", "count", "max", "typeof"}
+
+
+def harden(connection: Connection) -> None:
+    """Have SQLite refuse whatever the file could make our statements do besides: triggers, views, other files."""
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW, False)
+    connection.set_authorizer(_allow)
+
+
+def _allow(action: int, first: str | None, second: str | None, database: str | None, inner: str | None) -> int:
+    fine = (
+        action in _ANYWHERE
+        or (action in _ON_ROWS and first in {"rows", "sqlite_master"})
+        or (action in _MAKING and first == _MAKING[action])
+        or (action == sqlite3.SQLITE_FUNCTION and second in _FUNCTIONS)
+    )
+    # The last is the trigger or view that asks; none is ours.
+    return sqlite3.SQLITE_OK if fine and database in {None, "main"} and inner is None else sqlite3.SQLITE_DENY
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:

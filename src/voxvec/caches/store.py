@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from voxvec.caches import checkpoints, place
 from voxvec.caches.forking import watch
-from voxvec.caches.schema import Connection, committing, create, is_damage, is_ours, number
+from voxvec.caches.schema import Connection, committing, create, harden, is_damage, is_ours, number
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -34,7 +34,6 @@ FORK_WAIT = 10.0
 """How long a fork waits for reads and writes to end [s]."""
 
 _BUSY = "another process keeps it locked"
-_ALWAYS = ("PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON")
 # As much as SQLite allows by default; it is address space, not memory.
 _MAPPED = "PRAGMA mmap_size = 2147418112"
 # A batch of 2,048 vectors of 1,536 dims stays in memory until it is committed: pages that have to
@@ -298,8 +297,7 @@ class Store:
 
     def _set_up(self, connection: Connection) -> None:
         local = place.is_local(self._path)
-        for pragma in _ALWAYS:
-            connection.execute(pragma)
+        harden(connection)
         if not is_ours(connection, self._path):
             if not create(connection):
                 is_ours(connection, self._path)  # somebody else was faster, or it raises

@@ -73,6 +73,22 @@ _MP3_KILOBITS = {
     (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+# How PyAV calls them. Left to guess it might take a disguised playlist for one, and open what stands in it.
+_FORMATS = {
+    "aac": "aac",
+    "aiff": "aiff",
+    "amr": "amr",
+    "caf": "caf",
+    "flac": "flac",
+    "m4a": "mov",
+    "mkv": "matroska",
+    "mov": "mov",
+    "mp3": "mp3",
+    "mp4": "mov",
+    "ogg": "ogg",
+    "wav": "wav",
+    "webm": "matroska",
+}
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:")
 
 
@@ -401,7 +417,7 @@ def _probe(data: bytes, container: str) -> float | None:
     # Titles in no known encoding are nothing to fail for; PyAV 19 has no word for it any more.
     lenient = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
     try:
-        with av.open(io.BytesIO(data), **lenient) as file:
+        with av.open(io.BytesIO(data), format=_FORMATS[container], **lenient) as file:
             return _probed_seconds(file, container, ticks=av.time_base)
     except av.error.FFmpegError as error:
         raise _refused(f"it is damaged ({error.strerror}); save it again") from None
