@@ -19,6 +19,7 @@ from voxvec._door import AsyncDoor, Door
 from voxvec._endpoint import check_url, new_async_client, new_client, origin_of
 from voxvec._run import AsyncLane, Lane
 from voxvec._threads import PerLoop, aside
+from voxvec.caches.contract import Leasing
 from voxvec.caches.opening import open_cache
 from voxvec.errors import CacheError, ConfigError, VoxvecWarning
 from voxvec.policy import Pace, Retry
@@ -114,6 +115,7 @@ class _Mild:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
+        self.leases = isinstance(cache, Leasing)
         self._said = threading.Lock()  # taken by whoever warns, for good
 
     def get_many(self, keys: Sequence[bytes], /) -> Mapping[bytes, bytes]:
@@ -124,6 +126,17 @@ class _Mild:
 
     def discard(self, keys: Sequence[bytes], /) -> None:
         self._try(lambda: self._cache.discard(keys), None, "discarded no rows")
+
+    def lease(self, keys: Sequence[bytes], seconds: float, /) -> Mapping[bytes, bytes | None]:
+        cache, everything = self._cache, dict[bytes, bytes | None].fromkeys(keys)
+        if not isinstance(cache, Leasing):
+            return everything
+        return self._try(lambda: dict(cache.lease(keys, seconds)), everything, "leased nothing")
+
+    def release(self, keys: Sequence[bytes], /) -> None:
+        cache = self._cache
+        if isinstance(cache, Leasing):
+            self._try(lambda: cache.release(keys), None, "released nothing")
 
     def _try(self, action: Callable[[], R], otherwise: R, outcome: str) -> R:
         try:
@@ -167,7 +180,10 @@ class _Base:
         self.origin = origin_of(setup.base_url) if client is None else _origin_of_client(client)
         cache = open_cache(setup.cache)
         # Not by its truth: a cache that counts its rows is false while it is empty.
-        self.cache: Cache = _NoCache() if cache is None else _Mild(cache)
+        mild = None if cache is None else _Mild(cache)
+        self.cache: Cache = mild or _NoCache()
+        # Where other processes may be buying the same.
+        self.leasing: Leasing | None = mild if mild is not None and mild.leases else None
         # What was opened here is closed here; what was passed in may serve others.
         ours: object = None if cache is setup.cache else cache
         self._opened = ours if isinstance(ours, _Closing) else None

@@ -255,6 +255,12 @@ class Lane(_Shared):
             while not call.stopped and (rest := until - self.clock.now()) > 0:
                 self.clock.wait(self._changed, rest)
 
+    def look_again(self, call: Call, seconds: float) -> None:
+        """Let others get on with what this call waits for [s]."""
+        self._pause(call, min(seconds, self._left(call)))
+        if call.stopped:
+            raise StoppedError
+
     def send_all(
         self,
         call: Call,
@@ -402,6 +408,12 @@ class AsyncLane(_Shared):
         until = self.clock.now() + seconds
         while not call.stopped and (rest := until - self.clock.now()) > 0:
             await self._news(rest)
+
+    async def look_again(self, call: Call, seconds: float) -> None:
+        """Let others get on with what this call waits for [s]."""
+        await self._pause(call, min(seconds, self._left(call)))
+        if call.stopped:
+            raise StoppedError
 
     async def send_all(
         self,

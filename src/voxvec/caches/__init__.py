@@ -1,7 +1,7 @@
 """Where answers are kept, so that none is bought twice.
 
-A cache is any object with the three methods of `Cache`. Two are built in: `MemoryCache` for
-one process, `SqliteCache` for one machine.
+A cache is any object with the three methods of `Cache`, and perhaps the two of `Leasing`. Two are built in:
+`MemoryCache` for one process, `SqliteCache` for one machine.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from voxvec.caches.contract import Cache, CacheStats
+    from voxvec.caches.contract import Cache, CacheStats, Leasing
     from voxvec.caches.memory import MemoryCache
     from voxvec.caches.opening import open_cache
     from voxvec.caches.sqlite import SqliteCache
 
-__all__ = ["Cache", "CacheStats", "MemoryCache", "SqliteCache", "open_cache"]
+__all__ = ["Cache", "CacheStats", "Leasing", "MemoryCache", "SqliteCache", "open_cache"]
 
 _HOME = {
     "Cache": "contract",
     "CacheStats": "contract",
+    "Leasing": "contract",
     "MemoryCache": "memory",
     "SqliteCache": "sqlite",
     "open_cache": "opening",

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Cache", "CacheStats"]
+__all__ = ["Cache", "CacheStats", "Leasing"]
 
 
 @runtime_checkable
@@ -32,6 +32,31 @@ class Cache(Protocol):
 
     def discard(self, keys: Sequence[bytes], /) -> None:
         """Forget these rows, which turned out damaged; an unknown key is fine."""
+        ...
+
+
+@runtime_checkable
+class Leasing(Protocol):
+    """What a cache may offer besides, so that of several processes that share it only one buys each answer.
+
+    Called like the methods of `Cache`. A cache that cannot tell grants what is asked for.
+    """
+
+    def lease(self, keys: Sequence[bytes], seconds: float, /) -> Mapping[bytes, bytes | None]:
+        """Take on the buying of these.
+
+        Args:
+            keys: What is about to be bought.
+            seconds: How long at most; a lease ends sooner when its row is stored, or it is released, or the process
+                that holds it is known to have died [s].
+
+        Returns:
+            Those that nobody else is buying, each with the row that the cache has for it by now; None for no row.
+        """
+        ...
+
+    def release(self, keys: Sequence[bytes], /) -> None:
+        """Leave these to others; what is not held is fine."""
         ...
 
 

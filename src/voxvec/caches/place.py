@@ -16,12 +16,13 @@ from pathlib import Path
 
 from voxvec.errors import CacheError, ConfigError
 
-__all__ = ["file_system", "find", "identity", "is_local", "journal_mode_for", "move_aside", "prepare"]
+__all__ = ["SIDE_FILES", "file_system", "find", "identity", "is_local", "journal_mode_for", "move_aside", "prepare"]
 
 Identity = tuple[int, int]
 """What makes a file itself, whatever its name: device and inode."""
 
-_SIDE_FILES = ("-journal", "-wal", "-shm")
+SIDE_FILES = ("-journal", "-wal", "-shm")
+"""How the names of what SQLite puts beside a file end."""
 
 _NETWORK = {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre"} | {
     "ncpfs",
@@ -116,7 +117,7 @@ def _check_file(path: Path) -> None:
         raise CacheError(f"{path} belongs to another user (id {found.st_uid}); choose another path for the cache")
     if not os.access(path, os.R_OK):
         raise CacheError(f"{path} may not be read by this user; choose another path for the cache")
-    for end in _SIDE_FILES:
+    for end in SIDE_FILES:
         _check_beside(path.with_name(path.name + end))
 
 
@@ -134,7 +135,7 @@ def move_aside(path: Path) -> Path:
     while os.path.lexists(aside := path.with_name(f"{path.name}.damaged-{number}")):
         number += 1
     path.rename(aside)
-    for end in _SIDE_FILES:
+    for end in SIDE_FILES:
         beside = path.with_name(path.name + end)
         if beside.exists():
             beside.rename(aside.with_name(aside.name + end))

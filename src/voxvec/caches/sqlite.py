@@ -19,6 +19,7 @@ from voxvec.caches import place
 from voxvec.caches.backlog import MOST_ROWS, Backlog
 from voxvec.caches.contract import CacheStats
 from voxvec.caches.forking import ForkableLock
+from voxvec.caches.leases import Leases
 from voxvec.caches.schema import Connection, NewerError, number
 from voxvec.caches.store import SHORT_WAIT, BusyError, DamagedError, ForkedError, Store
 from voxvec.errors import CacheError, ConfigError, VoxvecWarning
@@ -105,6 +106,7 @@ class SqliteCache:
         self._durability: Literal["normal", "power"] = durability
         self._store = Store(self._path, sync="FULL" if durability == "power" else "NORMAL")
         self._backlog = Backlog()
+        self._leases = Leases(self._path)
         weakref.finalize(self, _write_out, self._store, self._backlog)
         self._lock = ForkableLock()
         self._counts: Counter[str] = Counter()
@@ -127,6 +129,7 @@ class SqliteCache:
         waiting = len(self._backlog)
         written = _write_out(self._store, self._backlog)
         self._count(stored=written, dropped=waiting - written)
+        self._leases.close()
         self._store.close()
 
     @property
@@ -188,6 +191,7 @@ class SqliteCache:
             self._count(dropped=len(rows))
             return
         self._backlog.written(together)
+        self._leases.let_go(together)
         self._count(stored=len(together))
         limit = self._max_bytes
         if limit is not None:
@@ -206,6 +210,20 @@ class SqliteCache:
     def _discard(self, keys: Sequence[bytes]) -> int:
         with self._store.writing() as connection:
             return connection.executemany(_DISCARD, ((key,) for key in keys)).rowcount
+
+    def lease(self, keys: Sequence[bytes], seconds: float, /) -> Mapping[bytes, bytes | None]:
+        """Take on the buying of these, so that no other process buys them meanwhile; see `Leasing`."""
+        mine = self._leases.take(keys, seconds)
+        found: dict[bytes, bytes] = {}
+        if mine:
+            # Only now, for what was bought before this moment is stored, and what is bought after it is ours.
+            self._attempt(lambda: self._get(mine, found))
+            self._backlog.look(mine, found)
+        return {key: found.get(key) for key in mine}
+
+    def release(self, keys: Sequence[bytes], /) -> None:
+        """Leave these to others."""
+        self._leases.let_go(keys)
 
     # Looking after it
 

@@ -25,7 +25,7 @@ from voxvec.errors import (
 from voxvec.models import EmbeddingModel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from voxvec._door import Reply, Request
     from voxvec._flights import Claim
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from voxvec.embedding.wire import Decoded
     from voxvec.models import EmbeddingModelName, InputType
 
-__all__ = ["Asking", "OnError", "Room", "Texts", "common"]
+__all__ = ["LEASE", "Asking", "ElsewhereError", "OnError", "Room", "Texts", "common"]
 
 OnError: TypeAlias = Literal["raise", "keep"]
 
@@ -46,6 +46,22 @@ class _Column(Protocol):
 
     def __contains__(self, item: object, /) -> bool: ...
     def __iter__(self) -> Iterator[str]: ...
+
+
+LEASE = 180.0
+"""How long other processes leave to this one what it is buying [s]."""
+
+
+class ElsewhereError(Exception):
+    """Other processes are buying texts of a request, or have bought them; these are left for the next look.
+
+    Attributes:
+        instead: What to send instead: the rest, or nothing.
+    """
+
+    def __init__(self, rest: Batch | None) -> None:
+        super().__init__()
+        self.instead: list[Batch] = [] if rest is None else [rest]
 
 
 Texts: TypeAlias = _Column | Iterator[str]
@@ -192,6 +208,8 @@ class Asking:
         self, job: EmbeddingJob, failures: list[Exception], batch: Batch, error: Exception
     ) -> Sequence[Batch] | None:
         """Note a failure; what to send instead, perhaps nothing, or None to stop."""
+        if isinstance(error, ElsewhereError):
+            return error.instead
         if isinstance(error, StoppedError):
             job.account(error.attempts, error.maybe_billed)
             return None
@@ -204,6 +222,12 @@ class Asking:
                 return []
         failures.append(error)
         return None
+
+    def check_held(self, job: EmbeddingJob, batch: Batch, held: Mapping[bytes, bytes | None]) -> None:
+        """Go on only if all of a request is this call's to buy."""
+        rest = job.rest(batch, held)
+        if rest is not batch:
+            raise ElsewhereError(rest)
 
     def settle(self, job: EmbeddingJob, call: Call, failures: list[Exception]) -> None:
         """Raise what stopped the call; if failures are to be kept, note it for everything that was not tried."""

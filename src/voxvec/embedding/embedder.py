@@ -17,7 +17,7 @@ from voxvec._client import AsyncClient, Client, Setup
 from voxvec._key import hidden
 from voxvec._progress import Progress, Tell, reporter
 from voxvec._threads import aside, in_order, in_rounds
-from voxvec.embedding.asking import Asking, OnError, Texts, common
+from voxvec.embedding.asking import LEASE, Asking, OnError, Texts, common
 from voxvec.embedding.texts import as_list, note
 from voxvec.errors import RefusedError, ResponseError, ServiceError, VoxvecError
 from voxvec.policy import Pace, Retry
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from voxvec.models import EmbeddingModel, EmbeddingModelName, InputType
 
 __all__ = ["AsyncEmbedder", "Embedder"]
+
+
+_LOOK = 0.1  # how often a call looks for what another process is buying [s]
 
 
 class _Base:
@@ -186,13 +189,15 @@ class Embedder(_Base):
             job.fill(lane.wait_for(call, claim))
             self._asking.inherit(job, claim)
             tell(job.done)
+            if self._client.leasing is not None and job.open() == names:
+                lane.look_again(call, _LOOK)
 
     def _buy(self, job: EmbeddingJob, claim: Claim, call: Call, lane: Lane, *, tell: Tell) -> None:
         batches = job.batches(claim.mine)
         if not batches:
             return
         call.patient = call.patient or len(batches) > 1
-        work = partial(self._ask, job, call, (self._client.door(), lane))
+        work = partial(self._lease, job, call, (self._client.door(), lane))
         failures: list[Exception] = []
 
         def take(batch: Batch, asked: Asked[Decoded]) -> None:
@@ -213,6 +218,18 @@ class Embedder(_Base):
 
         lane.send_all(call, batches, work, take=take, fail=fail, begin=begin)
         self._asking.settle(job, call, failures)
+
+    def _lease(self, job: EmbeddingJob, call: Call, way: tuple[Door, Lane], batch: Batch) -> Asked[Decoded]:
+        """Ask for what no other process is buying."""
+        leasing = self._client.leasing
+        if leasing is None:
+            return self._ask(job, call, way, batch)
+        try:
+            self._asking.check_held(job, batch, leasing.lease(batch.names, LEASE))
+            return self._ask(job, call, way, batch)
+        except BaseException:
+            leasing.release(batch.names)
+            raise
 
     def _ask(self, job: EmbeddingJob, call: Call, way: tuple[Door, Lane], batch: Batch) -> Asked[Decoded]:
         door, lane = way
@@ -395,13 +412,15 @@ class AsyncEmbedder(_Base):
             job.fill(await lane.wait_for(call, claim))
             self._asking.inherit(job, claim)
             tell(job.done)
+            if self._client.leasing is not None and job.open() == names:
+                await lane.look_again(call, _LOOK)
 
     async def _buy(self, job: EmbeddingJob, claim: Claim, call: Call, lane: AsyncLane, *, tell: Tell) -> None:
         batches = await aside(job.batches, list(claim.mine))
         if not batches:
             return
         call.patient = call.patient or len(batches) > 1
-        work = partial(self._ask, job, call, (self._client.door(), lane))
+        work = partial(self._lease, job, call, (self._client.door(), lane))
         failures: list[Exception] = []
 
         async def take(batch: Batch, asked: Asked[Decoded]) -> None:
@@ -419,6 +438,20 @@ class AsyncEmbedder(_Base):
 
         await lane.send_all(call, batches, work, take=take, fail=fail)
         self._asking.settle(job, call, failures)
+
+    async def _lease(
+        self, job: EmbeddingJob, call: Call, way: tuple[AsyncDoor, AsyncLane], batch: Batch
+    ) -> Asked[Decoded]:
+        leasing = self._client.leasing
+        if leasing is None:
+            return await self._ask(job, call, way, batch)
+        try:
+            self._asking.check_held(job, batch, await aside(leasing.lease, batch.names, LEASE))
+            return await self._ask(job, call, way, batch)
+        except BaseException:
+            with way[1].kept():
+                await aside(leasing.release, batch.names)
+            raise
 
     async def _ask(
         self, job: EmbeddingJob, call: Call, way: tuple[AsyncDoor, AsyncLane], batch: Batch

@@ -22,7 +22,7 @@ import numpy as np
 from voxvec import rows
 from voxvec.embedding import copies
 from voxvec.embedding import texts as column
-from voxvec.embedding.packing import Batch, Packer, Slot, halves
+from voxvec.embedding.packing import Batch, Packer, Slot, halves, portion
 from voxvec.embedding.settings import Keys, Settings
 from voxvec.embedding.vectors import Embeddings, Usage
 from voxvec.embedding.wire import malformed
@@ -154,6 +154,34 @@ class EmbeddingJob:
         wanted = [(name, self._slots[name]) for name in names]
         return list(self._packer.pack([(name, slot) for name, slot in wanted if not slot.known and slot.error is None]))
 
+    def rest(self, batch: Batch, held: Mapping[bytes, bytes | None]) -> Batch | None:
+        """What of a request is left to buy.
+
+        Args:
+            batch: The request.
+            held: What of it nobody else is buying, each with the row that a cache has for it by now.
+
+        Returns:
+            The request itself, a smaller one, or None if nothing is left.
+        """
+        names = [
+            name
+            for name in batch.names
+            if name in held and ((row := held[name]) is None or not self._serves(name, row))
+        ]
+        if len(names) == len(batch):
+            return batch
+        return portion(batch, names, self._slots) if names else None
+
+    def _serves(self, name: bytes, blob: bytes) -> bool:
+        row = rows.unpack(name, blob)
+        if row is None or row.kind is not rows.Kind.VECTOR or not self._is_wanted(row):
+            return False
+        return self._fitting(np.frombuffer(row.payload, np.dtype("<f4"))) is not None
+
+    def _is_wanted(self, row: rows.Row) -> bool:
+        return not self.settings.strict or not row.model or self.settings.is_served_by(row.model)
+
     def positions(self, names: Iterable[bytes]) -> list[int]:
         """Where in the caller's texts these stand."""
         return sorted({position + self._start for name in names for position in self._slots[name].positions})
@@ -178,7 +206,7 @@ class EmbeddingJob:
             if row is None or row.kind is not rows.Kind.VECTOR:
                 damaged.append(name)
                 continue
-            if self.settings.strict and row.model and not self.settings.is_served_by(row.model):
+            if not self._is_wanted(row):
                 continue
             vector = self._fitting(np.frombuffer(row.payload, np.dtype("<f4")))
             if vector is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from voxvec.models import EmbeddingModel
     from voxvec.tokens import Tokenizer
 
-__all__ = ["Batch", "Family", "Packer", "Slot", "halves"]
+__all__ = ["Batch", "Family", "Packer", "Slot", "halves", "portion"]
 
 _LONGEST_TOKEN = 128  # characters; of cl100k_base, and more than any other model's
 _LONGEST_TEXT = 2**24  # characters, where the model's limit is unknown: 128 thousand tokens of the longest
@@ -191,6 +191,11 @@ def halves(batch: Batch, slots: Mapping[bytes, Slot]) -> list[Batch]:
     middle = len(batch) // 2
     parts = (batch.names[:middle], batch.names[middle:])
     return [replace(_batch([(name, slots[name]) for name in names]), family=family) for names in parts]
+
+
+def portion(batch: Batch, names: Sequence[bytes], slots: Mapping[bytes, Slot]) -> Batch:
+    """A request for these texts of another."""
+    return replace(_batch([(name, slots[name]) for name in names]), family=batch.family)
 
 
 def _batch(slots: list[tuple[bytes, Slot]]) -> Batch:

@@ -36,6 +36,9 @@ __all__ = ["AsyncTranscriber", "Transcriber"]
 # Long and dear requests: not asked again after a time-out, and once only after a broken connection.
 _RETRY = Retry(attempts=4, job_attempts=4, broken=1, late=0)
 
+_LEASE = 900.0  # how long other processes leave to this one what it is buying [s]
+_LOOK = 0.25  # how often a call looks for what another process is buying [s]
+
 
 class _Base:
     """What both twins are besides their waiting."""
@@ -214,11 +217,31 @@ class Transcriber(_Base):
             with lane.claim([job.name]) as claim:
                 if claim.mine:
                     self._client.cache.discard(job.fill(self._client.cache.get_many([job.name])))
-                    fresh = {} if job.answered() else self._buy(job, call, lane)
+                    fresh = {} if job.answered() else self._lease(job, call, lane)
                     self._client.cache.set_many(fresh)
                     lane.land(claim, fresh)
             job.fill(lane.wait_for(call, claim))
         return job.result()
+
+    def _lease(self, job: TranscriptionJob, call: Call, lane: Lane) -> dict[bytes, bytes]:
+        """Buy it, unless another process is doing that or has done it."""
+        leasing = self._client.leasing
+        if leasing is None:
+            return self._buy(job, call, lane)
+        held = leasing.lease([job.name], _LEASE)
+        if job.name not in held:
+            lane.look_again(call, _LOOK)
+            return {}
+        try:
+            if (row := held[job.name]) is not None:
+                job.fill({job.name: row})
+            if not job.answered():
+                return self._buy(job, call, lane)
+        except BaseException:
+            leasing.release([job.name])
+            raise
+        leasing.release([job.name])
+        return {}
 
     def _buy(self, job: TranscriptionJob, call: Call, lane: Lane) -> dict[bytes, bytes]:
         door = self._client.door()
@@ -354,12 +377,32 @@ class AsyncTranscriber(_Base):
                 if claim.mine:
                     found = await aside(self._client.cache.get_many, [job.name])
                     await aside(self._client.cache.discard, job.fill(found))
-                    fresh = {} if job.answered() else await self._buy(job, call, lane)
+                    fresh = {} if job.answered() else await self._lease(job, call, lane)
                     with lane.kept():
                         await aside(self._client.cache.set_many, fresh)
                     lane.land(claim, fresh)
             job.fill(await lane.wait_for(call, claim))
         return job.result()
+
+    async def _lease(self, job: TranscriptionJob, call: Call, lane: AsyncLane) -> dict[bytes, bytes]:
+        leasing = self._client.leasing
+        if leasing is None:
+            return await self._buy(job, call, lane)
+        held = await aside(leasing.lease, [job.name], _LEASE)
+        if job.name not in held:
+            await lane.look_again(call, _LOOK)
+            return {}
+        try:
+            if (row := held[job.name]) is not None:
+                job.fill({job.name: row})
+            if not job.answered():
+                return await self._buy(job, call, lane)
+        except BaseException:
+            with lane.kept():
+                await aside(leasing.release, [job.name])
+            raise
+        await aside(leasing.release, [job.name])
+        return {}
 
     async def _buy(self, job: TranscriptionJob, call: Call, lane: AsyncLane) -> dict[bytes, bytes]:
         door = self._client.door()
