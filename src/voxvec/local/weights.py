@@ -146,7 +146,8 @@ def _fetch(into: Path) -> Path:
 def _downloader() -> list[str]:
     """The command that downloads as this machine is set up to."""
     if find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip", "download"]
+        # -P: a file called pip.py in the current folder is none of ours to run.
+        return [sys.executable, "-P", "-m", "pip", "download"]
     tool = shutil.which("uv")
     if tool is not None:
         # An environment made by uv has no pip; uv can lend it one for a moment.

@@ -89,6 +89,11 @@ _FORMATS = {
     "wav": "wav",
     "webm": "matroska",
 }
+# The bits that every frame has; the rest is looked at one by one.
+_MP3_SYNC = re.compile(rb"\xff(?=[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\xef])")
+# Bounds on the time that a file made for it could take: in noise a frame seems to begin every 3,000 bytes.
+_MOST_TRIES = 100_000
+_MOST_TAGS = 100
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:")
 
 
@@ -232,7 +237,9 @@ def sniff(data: bytes) -> str | None:
 
 def _after_id3(data: bytes) -> int:
     position = 0
-    while data[position : position + 3] == b"ID3" and len(data) >= position + 10:
+    for _ in range(_MOST_TAGS):
+        if data[position : position + 3] != b"ID3" or len(data) < position + 10:
+            break
         flags, *size = data[position + 5 : position + 10]
         length = sum((byte & 0x7F) << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=True))
         position += 10 + length + (10 if flags & 0x10 else 0)
@@ -280,7 +287,8 @@ def _wav_seconds(data: bytes) -> float | None:
             promised = int.from_bytes(seen[b"ds64"][8:16], "little") if in_64_bits else size
             samples = int.from_bytes(seen.get(b"fact", b"")[:4], "little")
             return _wav_length(layout, samples, promised, len(data) - body)
-        seen[name] = data[body : body + min(size, 40)]
+        if name in {b"fmt ", b"ds64", b"fact"}:
+            seen[name] = data[body : body + min(size, 40)]
     raise _refused("its WAV header is damaged or cut off before the sound; save it again")
 
 
@@ -372,14 +380,18 @@ def _is_mp3(data: bytes, at: int) -> bool:
     return frame.end == len(data) or data[frame.end : frame.end + 3] == b"TAG" or _frame(data, frame.end) is not None
 
 
-def _next_frame(data: bytes, at: int) -> _Frame | None:
-    while (at := data.find(b"\xff", at)) >= 0 and not _is_mp3(data, at):
-        at += 1
-    return None if at < 0 else _frame(data, at)
+def _next_frame(data: bytes, at: int, tries: Iterator[int]) -> _Frame | None:
+    for found in _MP3_SYNC.finditer(data, at):
+        if _is_mp3(data, found.start()):
+            return _frame(data, found.start())
+        if next(tries, None) is None:
+            raise _refused("it is damaged: what looks like MP3 frames mostly is not; save it again")
+    return None
 
 
 def _mp3_seconds(data: bytes) -> float:
-    frame = _next_frame(data, _after_id3(data))
+    tries = iter(range(_MOST_TRIES))
+    frame = _next_frame(data, _after_id3(data), tries)
     if frame is None:
         raise _refused("it holds no MP3 frame; save it again")
     if noted := _mp3_count(data, frame):
@@ -389,7 +401,7 @@ def _mp3_seconds(data: bytes) -> float:
         samples[frame.rate] += frame.samples
         following = _frame(data, frame.end)
         alike = following is not None and following[2:4] == frame[2:4] and following.end <= len(data)
-        frame = following if alike else _next_frame(data, frame.end)
+        frame = following if alike else _next_frame(data, frame.end, tries)
     return sum(count / rate for rate, count in samples.items())
 
 
