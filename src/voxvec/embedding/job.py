@@ -14,6 +14,7 @@ same program::
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -208,7 +209,11 @@ class EmbeddingJob:
                 continue
             if not self._is_wanted(row):
                 continue
-            vector = self._fitting(np.frombuffer(row.payload, np.dtype("<f4")))
+            stored = np.frombuffer(row.payload, np.dtype("<f4"))
+            if not _is_sound(stored):
+                damaged.append(name)
+                continue
+            vector = self._fitting(stored)
             if vector is not None:
                 self._keep(slot, vector)
                 slot.cached = True
@@ -440,6 +445,12 @@ class EmbeddingJob:
             batch_cost=cost(model.batch_price),
             refused={position: str(error) for position, error in self._failed.items()},
         )
+
+
+def _is_sound(vector: Vector) -> bool:
+    """Whether a row's vector could be of a checked answer: whoever can write to a cache can seal anything."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return 0 < float(vector.dot(vector)) < math.inf
 
 
 def _mean(parts: Vector, weights: Sequence[int]) -> Vector:

@@ -80,8 +80,9 @@ def check(texts: Sequence[object]) -> dict[int, str]:
 
 def _fault(text: object) -> str:
     if not isinstance(text, str):
-        hint = ": tokens are not taken, give the text" if isinstance(text, list | tuple) else ""
-        return "is missing" if _is_missing(text) else f"is of type {type(text).__name__}{hint}"
+        kind = type(text).__name__
+        hint = ": tokens are not taken, give the text" if kind in {"list", "tuple"} else ""
+        return "is missing" if _is_missing(text) else f"is of type {kind}{hint}"
     if not text:
         return "is empty"
     if not text.isascii():
