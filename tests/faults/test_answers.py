@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import pickle
 import re
 import warnings
 import wave
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 
 import voxvec as vv
-from voxvec import MemoryCache, ResponseError, VoxvecWarning
+from voxvec import MemoryCache, ResponseError, VoxvecWarning, rows
 from voxvec.embedding import copies
+from voxvec.embedding.asking import Asking
+from voxvec.embedding.job import EmbeddingJob
+from voxvec.embedding.settings import Settings
 from voxvec.embedding.wire import decode
 from voxvec.testing import MUTATIONS, FakeOpenAI, Fault
 
@@ -82,10 +86,10 @@ def recording(seconds=1.0):
 class Ask:
     """One embedder in front of one fake, and what came of it."""
 
-    def __init__(self, twin, encoding, *faults, model="text-embedding-3-small", **settings):
+    def __init__(self, twin, encoding, *faults, times=None, model="text-embedding-3-small", **settings):
         self.fake, self.cache = FakeOpenAI(), MemoryCache()
         for fault in faults:
-            self.fake.misbehave(fault, times=None)
+            self.fake.misbehave(fault, times=times)
         known = vv.models.find(model).replace(base64=encoding == "base64")
         self.embedder = twin.embedder(
             known, dimensions=DIMS, client=twin.client(self.fake), cache=self.cache, **settings
@@ -101,7 +105,7 @@ encodings = pytest.mark.parametrize("encoding", ["base64", "float"])
 @encodings
 @pytest.mark.parametrize("name", kinds("embeddings", benign=False))
 def test_what_is_no_answer_is_asked_for_once_more_and_never_returned_or_kept(twin, clock, encoding, name):
-    ask = Ask(twin, encoding, Fault(spoil=name))
+    ask = Ask(twin, encoding, Fault(spoil=name), times=2)
 
     with pytest.raises(ResponseError) as caught:
         ask.embed()
@@ -110,6 +114,21 @@ def test_what_is_no_answer_is_asked_for_once_more_and_never_returned_or_kept(twi
     assert (caught.value.attempts, caught.value.billed, caught.value.kind) == (2, "maybe", "malformed")
     assert set(caught.value.positions) <= set(range(4))
     assert np.isnan(caught.value.partial.array).all()
+    again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 -- made here
+    assert vars(again) == {**vars(caught.value), "partial": None}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, kind in MUTATIONS.items() if "embeddings" in kind.of and not kind.benign]
+)
+@pytest.mark.case("F66")
+def test_the_right_answer_wins_after_a_wrong_one(twin, clock, vectors_of, name):
+    ask = Ask(twin, "base64", Fault(spoil=name), times=2)
+    with pytest.raises(ResponseError):
+        ask.embed()
+
+    assert ask.embed().tolist() == ask.embed().tolist() == vectors_of(TEXTS, DIMS)
+    assert (ask.fake.asked, ask.cache.stats().stored) == (3, 4)
 
 
 @encodings
@@ -482,3 +501,36 @@ def test_the_same_bytes_with_a_mark_in_front_are_the_same_answer():
     body = json.dumps({"data": [{"embedding": [1.0, 2.0]}]}).encode()
 
     assert decode(b"\xef\xbb\xbf" + body, 1, 2).vectors.tolist() == [[1.0, 2.0]]
+
+
+@pytest.mark.case("B07")
+def test_the_first_width_stays_the_first():
+    asking = Asking(
+        vv.EmbeddingModel(name="tiny"), dimensions=None, namespace=None, on_long="error", strict_model=False
+    )
+    asking._check_width(8)
+    asking._check_width(8)
+
+    with pytest.raises(ResponseError, match="the vectors have 4 dimensions, earlier ones 8"):
+        asking._check_width(4)
+
+
+@pytest.mark.case("C28")
+@pytest.mark.parametrize("payload", [[float("nan"), 1.0], [float("inf"), 1.0], [0.0, 0.0], [1e30, 1.0]])
+def test_a_row_that_holds_no_vector_is_bought_again_however_well_it_is_sealed(payload):
+    job = EmbeddingJob(["ant"], Settings(model=vv.EmbeddingModel(name="tiny", dims=2)))
+    [name] = job.open()
+    numbers = np.array(payload, "<f4").tobytes()
+    row = rows.pack(name, numbers, kind=rows.Kind.VECTOR, width=2, tokens=None, model="")
+
+    assert job.fill({name: row}) == [name]
+    assert job.open() == [name]
+
+
+def test_a_row_that_names_no_model_serves_the_one_asked_for():
+    job = EmbeddingJob(["ant"], Settings(model=vv.EmbeddingModel(name="tiny", dims=2), strict=True))
+    [name] = job.open()
+    numbers = np.array([0.6, 0.8], "<f4").tobytes()
+
+    assert job.fill({name: rows.pack(name, numbers, kind=rows.Kind.VECTOR, width=2, tokens=None, model="")}) == []
+    assert (job.result().model, job.open()) == ("tiny", [])

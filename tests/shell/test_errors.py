@@ -108,6 +108,7 @@ def test_every_class_is_tried_here():
     assert {type(error) for error in every_error()} | {errors._AskedError} == all_classes(VoxvecError)
 
 
+@pytest.mark.case("F49")
 @pytest.mark.parametrize("again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])  # noqa: S301 -- made here
 @pytest.mark.parametrize("cls", [type(error) for error in every_error()])
 def test_an_error_survives_pickling_with_all_its_fields(cls, again):
