@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlencode
@@ -166,6 +166,11 @@ def _origin_of_client(client: openai.OpenAI | openai.AsyncOpenAI) -> str:
 
 
 @runtime_checkable
+class _Keeping(Protocol):
+    def keeping(self) -> AbstractContextManager[None]: ...
+
+
+@runtime_checkable
 class _Closing(Protocol):
     def close(self) -> None: ...
 
@@ -184,10 +189,16 @@ class _Base:
         self.cache: Cache = mild or _NoCache()
         # Where other processes may be buying the same.
         self.leasing: Leasing | None = mild if mild is not None and mild.leases else None
+        given: object = cache
+        self._keeping = given if isinstance(given, _Keeping) else None
         # What was opened here is closed here; what was passed in may serve others.
         ours: object = None if cache is setup.cache else cache
         self._opened = ours if isinstance(ours, _Closing) else None
         self._closed = False
+
+    def keeping(self) -> AbstractContextManager[None]:
+        """For the time of a call: what it stores does not leave a full cache."""
+        return nullcontext() if self._keeping is None else self._keeping.keeping()
 
     def _close_cache(self) -> None:
         if self._opened is not None:

@@ -8,9 +8,12 @@ Each line says what was measured, the number and its bound; one that is broken e
 A figure is a function decorated with `figure` that returns a number; `register` takes more from other modules.
 """
 
+import os
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 from tests.faults import virtual
@@ -188,6 +191,34 @@ async def breaker_story(world):
     assert nexts[0] is None
     assert all(0 < seconds <= 60 for seconds in nexts[1:])
     return min(took)
+
+
+def in_memory(measure):
+    """Call it with the path of a cache in a folder that is gone afterwards."""
+    folder = next(filter(os.path.isdir, ["/dev/shm"]), None)  # noqa: S108 -- fine for a test
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        return measure(Path(made) / "cache.db")
+
+
+@figure("acknowledged rows lost by a writer killed at 200 random moments", most=0, unit="rows", slow=True)
+def kill():
+    from tests.faults import test_sqlite  # noqa: PLC0415 -- takes longer than the figures of others
+
+    return int(in_memory(lambda path: test_sqlite.kill(path, 200, seed=int(time.time()))))
+
+
+@figure("wrong rows believed after one flipped bit, 10,000 times", most=0, unit="rows", slow=True)
+def flip():
+    from tests.faults import test_sqlite  # noqa: PLC0415 -- as above
+
+    return in_memory(lambda path: test_sqlite.flip(path, 10_000, seed=int(time.time())))[1]
+
+
+@figure("texts bought by two processes with one job and one cache", most=1.05, unit="x the texts", slow=True)
+def shared():
+    from tests import test_caches_leases  # noqa: PLC0415 -- as above
+
+    return in_memory(lambda path: test_caches_leases.two_processes(path, 400).billed) / 400
 
 
 def main(asked):

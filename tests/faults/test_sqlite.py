@@ -28,7 +28,7 @@ from voxvec import rows
 from voxvec.caches import MemoryCache, SqliteCache, checkpoints, place, store
 from voxvec.embedding.settings import Keys, Settings
 from voxvec.errors import CacheError, VoxvecWarning
-from voxvec.testing import FakeOpenAI
+from voxvec.testing import MUTATIONS, FakeOpenAI, Fault
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes as POSIX knows them")
 GOLDEN = Path(__file__).parent.parent / "data" / "cache-1.db.gz"
@@ -609,6 +609,64 @@ def test_a_key_of_an_account_is_not_part_of_a_rows_key_and_a_namespace_is(twin, 
     assert len(server.asked) == 2
 
 
+# Room
+
+
+@pytest.mark.case("C24")
+def test_rows_of_the_running_call_stay_in_a_cache_that_is_too_small_for_them(twin, path, vectors_of):
+    fake = FakeOpenAI()
+    model = vv.models.find("text-embedding-3-small", kind="embedding").model_copy(update={"max_items": 10})
+    with SqliteCache(path, max_bytes=300_000) as cache:
+        embedder = twin.embedder(model, client=twin.client(fake), cache=cache)
+        embedder.embed(["old"])
+        texts = [str(number) for number in range(100)]
+        embedder.embed(texts)
+        size = cache.stats().bytes
+
+        assert size > 600_000
+        assert embedder.embed(texts).usage.requests == 0
+        assert embedder.embed(["old"]).usage.requests == 1
+        assert cache.stats().bytes <= 300_000 < size
+
+
+@pytest.mark.case("C24")
+def test_rows_of_calls_that_overlap_stay_until_the_earlier_one_is_over(path):
+    with SqliteCache(path, max_bytes=0) as cache:
+        with cache.keeping():
+            cache.set_many(some(1))
+            with cache.keeping():
+                cache.set_many(some(2))
+            cache.set_many(some(3))
+            assert cache.get_many([key(1), key(2), key(3)]) == some(1, 2, 3)
+        with cache.keeping():
+            cache.set_many(some(4))
+            cache.set_many(some(5))
+        assert cache.get_many([key(number) for number in range(6)]) == some(4, 5)
+
+
+# Answers that are none
+
+
+@pytest.mark.case("F66")
+@pytest.mark.parametrize("name", [name for name, mutation in MUTATIONS.items() if not mutation.benign])
+def test_a_spoilt_answer_leaves_the_cache_as_it_was(twin, path, clock, vectors_of, name):
+    fake = FakeOpenAI()
+    with SqliteCache(path) as cache:
+        embedder = twin.embedder(client=twin.client(fake), cache=cache)
+        embedder.embed(["known"])
+        fake.misbehave(Fault(spoil=name), times=None)
+        with contextlib.suppress(vv.VoxvecError):
+            embedder.embed(["known", "a", "b", "c"])
+        assert cache.stats().rows == 1
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            assert other.execute("SELECT count(*) FROM rows").fetchone() == (1,)
+
+        healthy = FakeOpenAI()
+        again = twin.embedder(client=twin.client(healthy), cache=cache).embed(["known", "a", "b", "c"])
+        assert again.array.tolist() == vectors_of(["known", "a", "b", "c"])
+        assert healthy.billed == 3
+
+
 # The event loop
 
 
@@ -628,6 +686,13 @@ def test_no_cache_is_ever_asked_in_the_thread_of_the_event_loop(tmp_path):
         def discard(self, keys):
             threads.add(threading.get_ident())
             super().discard(keys)
+
+        def lease(self, keys, seconds):
+            threads.add(threading.get_ident())
+            return dict.fromkeys(keys)
+
+        def release(self, keys):
+            threads.add(threading.get_ident())
 
     cache, recording = Watched(), tmp_path / "a.wav"
     with wave.open(str(recording), "wb") as file:

@@ -11,7 +11,7 @@ import time
 import warnings
 import weakref
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
@@ -27,7 +27,7 @@ from voxvec.rows import width_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -66,6 +66,12 @@ _LOCKED = (
 _OUT_OF_USE = "is out of use ({}): answers in it are bought again, and new ones are not kept"
 
 
+class _Kept:
+    """A running call, and the last row before its own."""
+
+    behind = 2**62
+
+
 class SqliteCache:
     """Rows in one SQLite file, for any number of threads and processes of one machine.
 
@@ -81,7 +87,7 @@ class SqliteCache:
     Args:
         path: The file; ``~`` is your home.
         max_bytes: Room the rows may take; beyond it the oldest leave, but never those just
-            stored [bytes]. None for no limit.
+            stored, nor what a running call of this process has stored [bytes]. None for no limit.
         durability: ``"normal"``: what was stored survives the end of the process, however it
             ends; with a write-ahead log a power failure may take the last rows. ``"power"``: it
             survives that too, and storing takes longer.
@@ -111,6 +117,7 @@ class SqliteCache:
         self._lock = ForkableLock()
         self._counts: Counter[str] = Counter()
         self._said = False
+        self._running: set[_Kept] = set()
 
     def __repr__(self) -> str:
         return f"SqliteCache({str(self._path)!r})"
@@ -195,7 +202,27 @@ class SqliteCache:
         self._count(stored=len(together))
         limit = self._max_bytes
         if limit is not None:
-            self._attempt(lambda: self._shrink(limit, up_to=known))
+            oldest = self._oldest_kept(known)
+            self._attempt(lambda: self._shrink(limit, up_to=oldest))
+
+    @contextmanager
+    def keeping(self) -> Generator[None]:
+        """While a call runs, nothing that is stored meanwhile leaves for want of room."""
+        call = _Kept()
+        with self._lock:
+            self._running.add(call)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.discard(call)
+
+    def _oldest_kept(self, known: int) -> int:
+        """The last row that may leave, when everything behind ``known`` has just been stored."""
+        with self._lock:
+            for call in self._running:
+                call.behind = min(known, call.behind)
+            return min([known, *(call.behind for call in self._running)])
 
     def discard(self, keys: Sequence[bytes], /) -> None:
         """Forget these rows, which turned out damaged; an unknown key is fine.

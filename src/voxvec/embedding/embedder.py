@@ -169,7 +169,8 @@ class Embedder(_Base):
 
     def _embed(self, job: EmbeddingJob, *, call: Call | None = None, progress: Progress = False) -> Embeddings:
         try:
-            self._run(job, call, progress)
+            with self._client.keeping():
+                self._run(job, call, progress)
         except VoxvecError as error:
             job.explain(error)
             raise
@@ -392,7 +393,8 @@ class AsyncEmbedder(_Base):
 
     async def _embed(self, job: EmbeddingJob, *, call: Call | None = None, progress: Progress = False) -> Embeddings:
         try:
-            await self._run(job, call, progress)
+            with self._client.keeping():
+                await self._run(job, call, progress)
         except VoxvecError as error:
             job.explain(error)
             raise
