@@ -71,6 +71,11 @@ class TestWorkflow:
         for expression in re.findall(r"\$\{\{ *(\S+)", "".join(map("".join, runs))):
             assert expression.startswith("matrix."), expression
 
+    def test_no_line_looks_to_yaml_like_something_else(self, workflow):
+        plain = r"^ *(?:- )?[\w-]+: ([^\"'|\[{\n].*)$"
+        for value in re.findall(plain, workflow.read_text("utf-8"), flags=re.MULTILINE):
+            assert ": " not in value, value
+
     def test_every_job_ends(self, workflow):
         assert all("timeout-minutes:" in job for job in jobs(workflow).values())
 
