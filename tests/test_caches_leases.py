@@ -11,7 +11,7 @@ import pytest
 
 import voxvec as vv
 from voxvec import _client, rows
-from voxvec.caches import Leasing, MemoryCache, SqliteCache, leases
+from voxvec.caches import Leasing, MemoryCache, SqliteCache, leases, store
 from voxvec.errors import ServiceTimeoutError
 from voxvec.testing import FakeOpenAI, Fault
 
@@ -112,15 +112,27 @@ def test_leases_that_cannot_be_written_down_are_granted_to_all(pair, path, monke
         cache.release(keys(1))
 
 
-def test_a_locked_file_of_leases_holds_nobody_up(pair, monkeypatch):
+def test_a_locked_file_of_leases_is_waited_for_once_and_then_left_alone_for_a_while(pair, monkeypatch):
     one, two = pair
+    now, begun = [0.0], []
     monkeypatch.setattr(leases, "SHORT_WAIT", 0.01)
-    one.lease(keys(1), 60)
-
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    real = store.Store._begin
+    monkeypatch.setattr(store.Store, "_begin", lambda self, wait: begun.append(wait) or real(self, wait))
+    one.lease(keys(1, 2), 60)
     with one._leases._store.writing():
-        assert two.lease(keys(1), 60) == dict.fromkeys(keys(1))
+        begun.clear()
+        for _ in range(3):
+            assert two.lease(keys(1), 60) == dict.fromkeys(keys(1))
+    assert len(begun) == 1
+
+    now[0] += leases.REST
+    assert two.lease(keys(1), 60) == {}
     with two._leases._store.writing():
+        begun.clear()
         one.release(keys(1))
+        one.release(keys(2))
+    assert len(begun) == 1
 
 
 @pytest.mark.parametrize("use", ["lease", "release"])

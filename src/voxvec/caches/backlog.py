@@ -56,6 +56,8 @@ class Backlog:
         dropped = 0
         with self._lock:
             for key, row in rows.items():
+                if width_of(row) < width_of(self._rows.get(key, b"")):
+                    continue
                 self._forget(key)
                 if len(self._rows) < MOST_ROWS and self._bytes + len(row) <= MOST_BYTES:
                     self._rows[key] = bytes(row)

@@ -13,6 +13,7 @@ import platform
 import secrets
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
 
     from voxvec.caches.schema import Connection
 
-__all__ = ["LEASES", "LONGEST", "Leases"]
+__all__ = ["LEASES", "LONGEST", "REST", "Leases"]
 
 LEASES = "-leases"
 """What the file is called besides the cache's name."""
 LONGEST = 3600.0
 """No lease holds longer, whatever the clocks say [s]."""
+
+REST = 30.0
+"""How long a file that could not be used is left alone [s]."""
 
 _SICK = (BusyError, CacheError, DamagedError, ForkedError, NewerError, OSError, sqlite3.DatabaseError)
 _OTHERS = "SELECT key, stored, value FROM rows WHERE value <> ?"
@@ -54,9 +58,12 @@ class Leases:
         self._store = Store(path.with_name(path.name + LEASES), sync="OFF")
         self._salt = secrets.token_hex(8)
         self._held: dict[bytes, bytes] = {}  # by name, as whom; a forked child is somebody else
+        self._sick_until = 0.0
 
     def take(self, keys: Sequence[bytes], seconds: float) -> list[bytes]:
         """Take on these for a while, and say which of them nobody else has."""
+        if time.monotonic() < self._sick_until:
+            return list(keys)
         me = _holder(self._salt)
         try:
             with self._store.writing(SHORT_WAIT) as connection:
@@ -68,6 +75,7 @@ class Leases:
             self._set_aside(error)
             return list(keys)
         except _SICK:
+            self._sick_until = time.monotonic() + REST
             return list(keys)
         self._held.update(dict.fromkeys(mine, me))
         return mine
@@ -77,24 +85,22 @@ class Leases:
         if not self._held:
             return
         held = [(key, holder) for key in keys if (holder := self._held.pop(key, None)) is not None]
-        if not held:
+        if not held or time.monotonic() < self._sick_until:
             return
         try:
             with self._store.writing(SHORT_WAIT) as connection:
                 connection.executemany(_LET_GO, held)
         except DamagedError as error:
             self._set_aside(error)
-        except _SICK:
-            pass  # they end by themselves
+        except _SICK:  # they end by themselves
+            self._sick_until = time.monotonic() + REST
 
     def _set_aside(self, error: DamagedError) -> None:
-        try:
+        with suppress(*_SICK):
             aside = self._store.move_aside(error.identity)
             if aside is not None:
                 for end in ("", *SIDE_FILES):  # there is nothing in it that anybody would miss
                     aside.with_name(aside.name + end).unlink(missing_ok=True)
-        except _SICK:
-            pass
 
     def close(self) -> None:
         """Give up all, and close the file."""

@@ -286,7 +286,7 @@ class SqliteCache:
         Raises:
             CacheError: The file cannot be used.
         """
-        return self._backlog.clear() + self.prune(max_bytes=0)
+        return self.prune(max_bytes=0) + self._backlog.clear()
 
     def prune(self, *, max_bytes: int | None = None, older_than: float | None = None) -> int:
         """Forget old rows, the oldest first, and give the room back to the disk.
