@@ -18,7 +18,7 @@ from voxvec._failures import Answer, from_status, from_transport
 from voxvec._reading import Body, Excerpt, check_head, headers_of
 from voxvec._threads import in_thread
 from voxvec._watch import Watch
-from voxvec.errors import VoxvecError, shown
+from voxvec.errors import VoxvecError, redact, shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -74,11 +74,13 @@ class Reply:
         body: Content.
         headers: By lower-case name.
         status: HTTP status.
+        secrets: Credentials of the request, which an answer may quote; no error about it may.
     """
 
     body: bytes = field(repr=False)
     headers: Mapping[str, str]
     status: int
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def content_type(self) -> str | None:
@@ -89,7 +91,7 @@ class Reply:
     def request_id(self) -> str | None:
         """The server's name for the request, fit to be shown."""
         name = self.headers.get("x-request-id")
-        return None if name is None else shown(name, 200)
+        return None if name is None else shown(redact(name, self.secrets), 200)
 
 
 def _options(request: Request, timeout: float) -> RequestOptions:
@@ -303,7 +305,7 @@ class Door(_Base):
                 body.add(chunk)
         finally:
             response.close()
-        return Reply(body.content(), headers_of(response), response.status_code)
+        return Reply(body.content(), headers_of(response), response.status_code, attempt.watch.secrets)
 
     def close(self) -> None:
         """Close the connections, if they are ours."""
@@ -364,7 +366,7 @@ class AsyncDoor(_Base):
                 body.add(chunk)
         finally:
             await response.aclose()
-        return Reply(body.content(), headers_of(response), response.status_code)
+        return Reply(body.content(), headers_of(response), response.status_code, attempt.watch.secrets)
 
     async def close(self) -> None:
         """Close the connections, if they are ours."""

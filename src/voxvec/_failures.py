@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from voxvec._watch import Watch
 
-__all__ = ["Answer", "from_status", "from_transport", "late"]
+__all__ = ["Answer", "from_status", "from_transport", "hush", "late"]
 
 _QUOTA = frozenset(
     {
@@ -67,6 +67,12 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
     body: object
     phrase: str
+
+
+def hush(error: ResponseError, secrets: tuple[str, ...]) -> ResponseError:
+    """The error without credentials, which was made where none were known, and without frames that hold the answer."""
+    error.args = (redact(str(error), secrets),)
+    return error.with_traceback(None)
 
 
 def late(timeout: float, watch: Watch | None = None) -> VoxvecError:

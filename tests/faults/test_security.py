@@ -7,6 +7,7 @@ import functools
 import gc
 import importlib.util
 import io
+import json
 import os
 import pickle
 import random
@@ -37,9 +38,11 @@ from voxvec.errors import (
     InputError,
     NetworkError,
     RefusedError,
+    ResponseError,
     ServerError,
     VoxvecError,
 )
+from voxvec.local.exchange import Reply
 from voxvec.testing import FakeOpenAI
 from voxvec.transcription import audio
 
@@ -183,6 +186,24 @@ def test_neither_key_nor_text_can_be_read_off_an_error(twin, room, fake, address
         error.status,
         error.request_id,
     )
+
+
+@pytest.mark.case("F63")
+@pytest.mark.parametrize("key", [None, PASSWORD], ids=["a key", "a key that looks like none"])
+def test_a_key_in_an_answer_that_claims_success_is_hidden_too(twin, room, canary, key):
+    key = key or canary.KEY
+    fake = FakeOpenAI()
+    reply = Reply(
+        200, {"content-type": "application/json"}, json.dumps({"error": {"message": ECHO.format(key=key)}}).encode()
+    )
+    fake.mutate = lambda asked, honest: reply
+    with fake.serve() as url, contextlib.closing(room.client(twin, api_key=key, base_url=url)) as client:
+        error = room.fail(client)
+
+    assert type(error) is ResponseError
+    assert "[secret]" in str(error)
+    for text in (*shown(error), shown_with_locals(error)):
+        assert key not in text
 
 
 @pytest.mark.case("F50")

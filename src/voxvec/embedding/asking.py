@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
 from voxvec import models, tokens
+from voxvec._failures import hush
 from voxvec._run import StoppedError
 from voxvec.embedding.settings import OnLong, Settings
 from voxvec.embedding.texts import walk
@@ -159,7 +160,7 @@ class Asking:
             self.floats = self.floats or self.model.base64 is None
             names = [batch.names[at] for at in error.positions] or batch.names
             error.positions, error.request_id = tuple(job.positions(names)), reply.request_id
-            raise
+            raise hush(error, reply.secrets) from None
         return decoded
 
     def _check_model(self, settings: Settings, served: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from voxvec import models
+from voxvec._failures import hush
 from voxvec.errors import AudioError, ConfigError, MissingExtraError, ResponseError
 from voxvec.models import TranscriptionModel
 
@@ -109,7 +110,7 @@ class Asking:
             return job.read(reply.body, reply.content_type), reply
         except ResponseError as error:
             error.request_id = reply.request_id
-            raise
+            raise hush(error, reply.secrets) from None
 
 
 def _is_timeless(settings: Settings) -> bool:
