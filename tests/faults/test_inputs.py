@@ -237,7 +237,7 @@ class Heavy(str):
 
 @pytest.mark.case("I09")
 @pytest.mark.parametrize("tokenizer", ["cl100k_base", "wordpiece", None])
-def test_a_text_of_a_hundred_megabytes_is_refused_by_its_size(embedder, fake, tokenizer):
+def test_a_text_of_a_hundred_megabytes_is_refused_by_its_size(tokenizer):
     packer = Packer(EmbeddingModel(name="x", max_tokens=8192, tokenizer=tokenizer), "error")
     text = Heavy("é" * 10**8)
 
