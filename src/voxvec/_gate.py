@@ -3,7 +3,8 @@
 A `Gate` knows no clock, no thread and no task. It is told the time, says who goes, and is told how it went; the shell
 in `voxvec._run` does the waiting. So a storm of rejections can be replayed in a test within milliseconds.
 
-The gate has three conditions. *Open*: up to ``workers`` requests are on their way. *Closed*: the server asked
+The gate has three conditions. *Open*: up to ``workers`` requests are on their way; as long as nothing is known about
+the server, four scouts, and the rest when one of them succeeds or is slow. *Closed*: the server asked
 for patience, everybody waits. *Broken*: asking is pointless (no money, a wrong key, a dead server), so
 calls fail at once. From both of the latter the way back leads through a single probe.
 """
@@ -33,6 +34,8 @@ _FIRST, _LONGEST = 0.5, 20.0  # bounds of the wait after a rejection that names 
 _FLOOR = 0.1  # least wait after a rejection that names one [s]
 _DAY = 86_400.0  # longest wait that closes the gate, whatever is asked for: no limit is counted for longer [s]
 _PROBES = 60.0  # longest pause between two probes of a dead server, and the pause after quota and key errors [s]
+_SCOUTS = 4  # requests that may go before anything is known about the server, so that a refusal costs four and not all
+_SILENCE = 0.3  # how long the others wait for news of the scouts [s]
 _WRONG_KEYS = 3  # refusals of the key in a row before asking is pointless
 _DEAD = frozenset({"never_sent", "transient", "broken", "late"})  # failures that say nothing but "not there"
 
@@ -71,6 +74,7 @@ class Gate:
         self._pacer = Pacer(pace)
         self._purse = budget.tokens
         self._in_flight = 0
+        self._known, self._began = False, math.inf
         self._closed = False
         self._not_before = self._asked_until = -math.inf
         self._probing = False
@@ -111,16 +115,28 @@ class Gate:
                 return self._refusal(self._rejection, now)
             if wait > 0:
                 return wait
-        if self._in_flight >= self._workers:
-            return math.inf
+        crowded = self._crowded(now)
+        if crowded > 0:
+            return crowded
         wait = self._pacer.wait(now)
         if wait > 0:
             return wait
         return self._let_in(now, tokens)
 
+    def _crowded(self, now: float) -> float:
+        """How long to wait for others to come back [s]; 0 if there is room."""
+        if self._in_flight >= self._workers:
+            return math.inf
+        if self._known or self._in_flight < _SCOUTS:
+            return 0.0
+        # A slow server is no reason to go on waiting.
+        self._known = now >= self._began + _SILENCE
+        return 0.0 if self._known else self._began + _SILENCE - now
+
     def _let_in(self, now: float, tokens: int) -> Ticket:
         self._pacer.take(tokens, now, alone=not self._in_flight and not self._closed)
         self._in_flight += 1
+        self._began = min(self._began, now)
         ticket = Ticket(probe=self._closed)
         self._probing = self._probing or ticket.probe
         return ticket
@@ -156,6 +172,7 @@ class Gate:
         if outcome == "cancelled" or (isinstance(outcome, ServiceError) and outcome.kind == "breaker"):
             return  # nothing was sent, so nothing is known
         if outcome == "ok":
+            self._known = True
             self._purse = min(self._budget.tokens, self._purse + (spent or self._budget.success))
             self._pacer.accepted(now)
         wrong_key = isinstance(outcome, AuthError) and outcome.status == 401  # noqa: PLR2004 -- HTTP

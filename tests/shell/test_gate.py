@@ -132,10 +132,39 @@ def test_rejections_without_a_hint_wait_longer_from_probe_to_probe():
 
 def test_a_whole_crew_that_is_rejected_at_once_counts_as_one_rejection():
     door = gate(workers=16)
+    door.settle(door.admit(0.0), "ok", 0.0)
     for ticket in [door.admit(0.0) for _ in range(16)]:
         door.settle(ticket, throttled(), 0.0)
 
     assert door.admit(0.0) == 0.5
+
+
+def test_as_long_as_nothing_is_known_four_scouts_go_and_the_others_wait_a_moment():
+    door = gate(workers=16)
+    scouts = [door.admit(0.0) for _ in range(4)]
+
+    assert scouts == [KEEN] * 4
+    assert door.admit(0.1) == pytest.approx(0.2)
+
+    door.settle(scouts[0], "ok", 0.1)
+    assert [door.admit(0.1) for _ in range(14)] == [KEEN] * 13 + [math.inf]
+
+
+def test_scouts_that_take_their_time_hold_nobody_back():
+    door = gate(workers=16)
+    for _ in range(4):
+        door.admit(0.0)
+
+    assert [door.admit(0.3) for _ in range(13)] == [KEEN] * 12 + [math.inf]
+
+
+def test_scouts_that_are_rejected_keep_the_others_from_going():
+    door = gate(workers=16)
+    for ticket in [door.admit(0.0) for _ in range(4)]:
+        door.settle(ticket, throttled(1.0), 0.1)
+
+    assert door.admit(0.5) > 0.5
+    assert [door.admit(1.5), door.admit(1.5)] == [PROBE, math.inf]
 
 
 def test_exactly_one_probe_passes_and_the_others_wait_for_news():
@@ -729,7 +758,7 @@ def test_2_s_of_rejections_in_the_middle_of_a_job_cost_it_next_to_nothing(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_nobody_moves_in_the_second_for_which_the_server_asked(seed):
     def server(now, chance):
-        return throttled(1.0) if now > 0.5 and not told and not told.append(now) else "ok"
+        return throttled(1.0) if now > 0.3 and not told and not told.append(now) else "ok"
 
     told = []
     world = job(World(server, workers=8, seed=seed), 100, 8)
