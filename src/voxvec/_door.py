@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from voxvec._failures import Answer, from_status, from_transport
-from voxvec._reading import Body, Excerpt, check_head, headers_of
+from voxvec._reading import Body, Excerpt, check_head, has_surplus, headers_of
 from voxvec._threads import in_thread
 from voxvec._watch import Watch
 from voxvec.errors import VoxvecError, redact, shown
@@ -105,26 +106,36 @@ def _options(request: Request, timeout: float) -> RequestOptions:
     }
 
 
-class _Attempt(NamedTuple):
+class _Attempt:
     """One attempt, as the hook in the client has to know it.
 
-    Attributes:
+    Args:
         is_over: Whether its time has passed, or nobody waits for it any more.
         watch: What is known about it.
     """
 
-    is_over: Callable[[], bool]
-    watch: Watch
+    __slots__ = ("_answer", "is_over", "watch")
+
+    def __init__(self, is_over: Callable[[], bool], watch: Watch) -> None:
+        self.is_over, self.watch = is_over, watch
+        self._answer: weakref.ref[httpx2.Response] | None = None  # weak: it holds the request, and that us
 
     def listens(self, request: httpx2.Request) -> Callable[..., object] | None:
         """Begin to listen to the transport; who listened before, if anybody."""
         self.watch.begin(request.headers, request.url.host)
+        self._answer = None
         before: Callable[..., object] | None = request.extensions.get("trace")
         return before
 
-    def hears(self, step: str, info: Mapping[str, object]) -> None:
-        """Note a step of the transport."""
+    def gets(self, response: httpx2.Response) -> None:
+        """Note who answers."""
+        self._answer = weakref.ref(response)
+
+    def hears(self, step: str, info: Mapping[str, object]) -> Any:
+        """Note a step of the transport; the stream of a connection that must not be used again, if it is about one."""
         self.watch.note(step, info, time.monotonic())
+        response = self._answer() if self._answer is not None and step == _RELEASED else None
+        return None if response is None or not has_surplus(response) else response.extensions.get("network_stream")
 
     def is_stale(self, error: Exception) -> bool:
         """Whether the request met a connection that had died in the pool, and so never reached the server."""
@@ -137,6 +148,7 @@ class _Attempt(NamedTuple):
 # What every request of a client passes through, in all versions of openai 3. It is wrapped on our copy of the client
 # only. Without it a door does its work, but reads the bodies of refusals whole and knows less about failures.
 _HOOK = "_send_request"
+_RELEASED = "http11.response_closed.started"  # before the transport puts a connection back into its pool
 _attempt: ContextVar[_Attempt] = ContextVar("voxvec_attempt")
 
 
@@ -151,12 +163,15 @@ def _guard(client: openai.OpenAI) -> openai.OpenAI:
         before = attempt.listens(request)
 
         def trace(step: str, info: Mapping[str, object]) -> None:
-            attempt.hears(step, info)
+            soiled = attempt.hears(step, info)
+            if soiled is not None:
+                soiled.close()
             if before is not None:
                 before(step, info)
 
         request.extensions["trace"] = trace
         response = send(request, **settings)
+        attempt.gets(response)
         if response.is_success:
             return response
         refusal = Excerpt(response, attempt.is_over)
@@ -182,12 +197,15 @@ def _aguard(client: openai.AsyncOpenAI) -> openai.AsyncOpenAI:
         before = attempt.listens(request)
 
         async def trace(step: str, info: Mapping[str, object]) -> None:
-            attempt.hears(step, info)
+            soiled = attempt.hears(step, info)
+            if soiled is not None:
+                await soiled.aclose()
             if before is not None:
                 await cast("Awaitable[object]", before(step, info))
 
         request.extensions["trace"] = trace
         response = await send(request, **settings)
+        attempt.gets(response)
         if response.is_success:
             return response
         refusal = Excerpt(response, attempt.is_over)

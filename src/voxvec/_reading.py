@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from voxvec.errors import ServiceError
 
-__all__ = ["ERROR_BODY", "Body", "Excerpt", "check_head", "headers_of"]
+__all__ = ["ERROR_BODY", "Body", "Excerpt", "check_head", "has_surplus", "headers_of"]
 
 ERROR_BODY = 64 * 2**10  # most of a refusal's body that is read, packed or not [bytes]
 # We ask for bodies as they are; these two come unasked from some proxies, and are unpacked in small pieces.
@@ -58,6 +58,23 @@ def _malformed(response: httpx2.Response, what: str) -> ResponseError:
         status=response.status_code,
         request_id=response.headers.get("x-request-id"),
     )
+
+
+# Where the parser of an HTTP/1.1 connection stands below an answer, in httpx2 and httpx alike.
+_PARSER = ("stream", "_stream", "_httpcore_stream", "_stream", "_connection", "_h11_state")
+
+
+def has_surplus(response: httpx2.Response) -> bool:
+    """Whether more was received than the answer; False where it cannot be told.
+
+    The transport keeps such bytes and takes them for the answer to the next request on the connection: from then on
+    everybody would get the answer to somebody else's question.
+    """
+    below: object = response
+    for name in _PARSER:
+        below = getattr(below, name, None)
+    rest, _ = getattr(below, "trailing_data", (b"", False))
+    return bool(rest)
 
 
 class Body:

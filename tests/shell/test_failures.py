@@ -5,6 +5,7 @@ import openai
 import pytest
 
 from voxvec._failures import Answer, from_status, from_transport, late
+from voxvec._watch import Watch
 from voxvec.errors import (
     AuthError,
     ConfigError,
@@ -216,3 +217,60 @@ def test_a_client_that_was_closed_sent_nothing():
 
     assert type(error) is ConfigError
     assert "Nothing was sent" in str(error)
+
+
+def on_its_way(*steps):
+    watch = Watch()
+    watch.begin({}, "host.test")
+    for step in steps:
+        watch.note(step, {}, 0.0)
+    return watch
+
+
+@pytest.mark.parametrize(
+    ("steps", "cls", "kind", "billed", "words"),
+    [
+        ((), ServiceTimeoutError, "late", "maybe", "no complete answer within 2 s"),
+        (
+            ("connection.connect_tcp.started",),
+            NetworkError,
+            "never_sent",
+            "no",
+            "no connection to host.test within 2 s",
+        ),
+        (
+            ("http11.send_request_headers.started",),
+            ServiceTimeoutError,
+            "late",
+            "no",
+            "host.test did not take the whole request within 2 s",
+        ),
+        (
+            ("http11.send_request_headers.started", "http11.send_request_body.complete"),
+            ServiceTimeoutError,
+            "late",
+            "maybe",
+            "no complete answer within 2 s",
+        ),
+    ],
+)
+def test_how_far_a_late_request_got_decides_what_it_may_have_cost(steps, cls, kind, billed, words):
+    error = from_transport(TimeoutError(), 2.0, (), on_its_way(*steps))
+
+    assert (type(error), error.kind, error.billed) == (cls, kind, billed)
+    assert words in str(error)
+
+
+def test_a_connection_that_breaks_before_the_request_had_left_cost_nothing():
+    watch = on_its_way("connection.connect_tcp.started", "http11.send_request_headers.started")
+    error = from_transport(wrapped(httpx2.ReadError("reset")), 2.0, (), watch)
+
+    assert (type(error), error.kind, error.billed) == (NetworkError, "never_sent", "no")
+
+
+def test_errors_that_stand_on_each_other_without_end_are_sorted_by_the_upper_ones():
+    below = OSError("at the bottom")
+    for _ in range(20):
+        below = mapped(OSError("in between"), below)
+
+    assert from_transport(wrapped(mapped(httpx2.ConnectError("refused"), below)), 2.0).kind == "never_sent"

@@ -378,3 +378,21 @@ def test_each_request_gets_its_own_tenacity_object():
 
     assert policy.awaiting(tries(), lambda seconds: None) is not policy.awaiting(tries(), lambda seconds: None)
     assert isinstance(policy.awaiting(tries(), lambda seconds: None), tenacity.AsyncRetrying)
+
+
+@pytest.mark.case("N02")
+def test_the_budget_pays_three_retries_of_a_request_that_never_left():
+    paid = []
+    asked = tries(job=True, spend=lambda error, cost: paid.append(cost) or True)
+
+    assert all(asked.again(failure("never_sent")) for _ in range(6))
+    assert paid == [10, 10, 10, 0, 0, 0]
+    assert asked.spent == 30
+
+
+@pytest.mark.case("N01")
+@pytest.mark.parametrize("job", [False, True])
+def test_a_name_that_is_not_known_is_looked_up_three_times(job):
+    asked = tries(job=job)
+
+    assert [asked.again(failure("never_sent", code="unknown_host")) for _ in range(3)] == [True, True, False]
