@@ -135,8 +135,10 @@ class Excerpt:
         self._content += chunk[: ERROR_BODY - len(self._content)]
         return len(self._content) < ERROR_BODY and not self._is_over()
 
-    def failure(self, secrets: tuple[str, ...]) -> ServiceError:
-        """Our error for what the server said."""
+    def failure(self, secrets: tuple[str, ...]) -> ServiceError | TimeoutError:
+        """Our error for what the server said, if it said so in time."""
+        if self._is_over():
+            return TimeoutError()
         response = self._response
         answer = Answer(response.status_code, headers_of(response), self._said(), response.reason_phrase)
         return from_status(answer, secrets)
