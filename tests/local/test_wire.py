@@ -1,5 +1,6 @@
 """The same faults in process and on a socket, to a sync and to an async client: one outcome."""
 
+import asyncio
 import functools
 import socket
 import threading
@@ -236,6 +237,26 @@ def test_a_task_that_is_cancelled_while_it_waits_holds_up_nobody_and_leaves_noth
     assert outcome(anyio.run(cancelled)) == HONEST
     assert ticks
     assert (fake.peak, fake._ledger.busy) == (1, 0)
+
+
+def test_an_answer_that_is_made_after_its_task_was_cancelled_is_dropped(until):
+    fake = FakeOpenAI(models={"tiny": 8})
+    free = threading.Event()
+    fake.mutate = lambda _, reply: (free.wait(20), reply)[1]
+
+    async def cancelled():
+        async with httpx2.AsyncClient(transport=fake.async_transport(), timeout=60) as client:
+            task = asyncio.create_task(client.post("http://fake/v1/embeddings", json=BODY))
+            await asyncio.to_thread(until, lambda: fake.billed)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            free.set()
+
+    asyncio.run(cancelled())
+
+    until(lambda: fake._ledger.busy == 0)
+    assert (fake.billed, fake.delivered) == (2, 0)
 
 
 # -- the socket itself

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -59,6 +58,7 @@ class Ledger:
 
     Attributes:
         requests: All of them, in the order they came in.
+        billed: Inputs charged for.
         delivered: Inputs whose results went out whole and right.
         paid_again: Inputs charged for that had been charged for before.
         paid_again_after_delivery: Inputs charged for whose results had gone out before.
@@ -72,17 +72,11 @@ class Ledger:
         # One thread may ask for a count while a request of its own is being written in.
         self.lock = threading.RLock()
         self.requests: list[Asked] = []
-        self.delivered = self.paid_again = self.paid_again_after_delivery = 0
+        self.billed = self.delivered = self.paid_again = self.paid_again_after_delivery = 0
         self.busy = self.peak = self.rejected = self.forbidden = 0
         self._grace = grace
-        self._charged: Counter[tuple[str | None, str]] = Counter()
-        self._known: set[tuple[str | None, str]] = set()
+        self._charged, self._known = set[tuple[str | None, str]](), set[tuple[str | None, str]]()
         self._quiet: list[tuple[float, float]] = []
-
-    @property
-    def billed(self) -> int:
-        """Inputs charged for."""
-        return self._charged.total()
 
     def arrive(self, asked: Asked, now: float, wanted: Callable[[Asked], bool] | None = None) -> Asked | None:
         """Give a request its number, or forget it if it is not wanted."""
@@ -103,7 +97,8 @@ class Ledger:
                 key = (asked.model, item)
                 self.paid_again += key in self._charged
                 self.paid_again_after_delivery += key in self._known
-                self._charged[key] += 1
+                self.billed += 1
+                self._charged.add(key)
 
     def leave(self, asked: Asked, reply: Reply | None, now: float, *, delivered: bool) -> None:
         """The answer went out, or the request ended without one."""

@@ -1,6 +1,6 @@
 """A socket on this machine in front of a responder, for programs that make their own client.
 
-Promises HTTP/1.1 with kept-alive connections, one thread each, silence on stderr, and that with
+Promises HTTP/1.1 with kept-alive connections, one thread each, silence about clients that hang up, and that with
 the end of the block nobody is answered any more: connections that clients hold are closed, and threads that
 wait on them end. What is to go wrong with a reply goes wrong on the wire itself.
 """

@@ -8,6 +8,7 @@ that it never holds up the event loop.
 
 from __future__ import annotations
 
+import threading
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
@@ -75,7 +76,7 @@ class AsyncLocalTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request."""
         asked = _request(request, await request.aread())
-        reply = await to_thread.run_sync(self._responder, asked)
+        reply = await _Handover(self._responder, asked).reply()
         if reply.fault is None:
             return _response(reply)
         parts = self._played(_arriving(reply, request))
@@ -96,6 +97,37 @@ class AsyncLocalTransport(httpx2.AsyncBaseTransport):
             await anyio.sleep(seconds)
         else:
             await to_thread.run_sync(self._clock.sleep, seconds, abandon_on_cancel=True)
+
+
+class _Handover:
+    """An answer on its way out of the thread that made it; if its task is cancelled meanwhile, nobody takes it."""
+
+    def __init__(self, responder: Callable[[Request], Reply], asked: Request) -> None:
+        self._responder, self._asked = responder, asked
+        self._lock, self._left = threading.Lock(), False
+        self._made: list[Reply] = []
+
+    async def reply(self) -> Reply:
+        try:
+            return await to_thread.run_sync(self._work)
+        except BaseException:
+            with self._lock:
+                self._left = True
+                self._drop(self._made)
+            raise
+
+    def _work(self) -> Reply:
+        reply = self._responder(self._asked)
+        with self._lock:
+            self._made.append(reply)
+            if self._left:
+                self._drop(self._made)
+        return reply
+
+    @staticmethod
+    def _drop(replies: list[Reply]) -> None:
+        for reply in replies:
+            reply.sent(False)
 
 
 class _Stream(httpx2.SyncByteStream):
