@@ -42,6 +42,7 @@ def project():
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 class TestWorkflow:
+    @pytest.mark.case("S19")
     def test_every_action_is_pinned_by_its_commit(self, workflow):
         for action in used(workflow.read_text("utf-8")):
             assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", action), action
@@ -50,6 +51,7 @@ class TestWorkflow:
         lines = [line for line in workflow.read_text("utf-8").splitlines() if "uses:" in line]
         assert all(re.search(r" # v\d+\.\d+\.\d+$", line) for line in lines)
 
+    @pytest.mark.case("S19")
     def test_nothing_is_allowed_but_what_a_job_asks_for(self, workflow):
         text = workflow.read_text("utf-8")
         assert "\npermissions: {}\n" in text
@@ -80,6 +82,7 @@ class TestWorkflow:
         assert all("timeout-minutes:" in job for job in jobs(workflow).values())
 
 
+@pytest.mark.case("S19")
 def test_one_job_publishes_and_it_builds_nothing():
     publishing = [
         (workflow.stem, name)
@@ -96,6 +99,7 @@ def test_one_job_publishes_and_it_builds_nothing():
     assert "attestations: true" in job
 
 
+@pytest.mark.case("S20", "S22")
 def test_what_is_built_for_a_release_is_built_by_pinned_tools_twice():
     job = jobs(ROOT / ".github/workflows/release.yml")["build"]
 
@@ -111,11 +115,13 @@ def test_pip_in_a_workflow_installs_by_hash_or_what_was_just_built():
                     assert "--require-hashes" in line or "--no-deps" in line or "--group test" in line, line
 
 
+@pytest.mark.case("S20")
 @pytest.mark.parametrize("lock", ["requirements.txt", "tools.txt"])
 def test_every_package_of_a_lock_has_one_version_and_its_hashes(lock):
     assert all(pinned(lock).values())
 
 
+@pytest.mark.case("S20", "S21")
 @pytest.mark.parametrize(
     ("lock", "groups", "extras"), [("requirements.txt", ["test", "lint"], True), ("tools.txt", ["tools"], False)]
 )
@@ -139,11 +145,13 @@ def test_no_file_names_a_registry():
             assert host not in path.read_text("utf-8"), path
 
 
+@pytest.mark.case("S20")
 def test_new_versions_wait_for_a_week():
     assert (ROOT / ".github/dependabot.yml").read_text("utf-8").count("default-days: 7") == 3
     assert "--exclude-newer" in (ROOT / ".ci/lock").read_text("utf-8")
 
 
+@pytest.mark.case("S23")
 def test_a_hole_can_be_reported_in_private_and_is_answered_within_a_week():
     text = (ROOT / ".github/SECURITY.md").read_text("utf-8")
 
@@ -151,6 +159,7 @@ def test_a_hole_can_be_reported_in_private_and_is_answered_within_a_week():
         assert words in text
 
 
+@pytest.mark.case("S8", "S11", "S18")
 def test_a_user_gets_few_packages_and_none_with_a_known_hole(project):
     names = {Requirement(line).name for line in project["project"]["dependencies"]}
     optional = project["project"]["optional-dependencies"].values()

@@ -31,6 +31,13 @@ One fault no client can see: a server that swaps two vectors behind right indexe
 """
 
 
+APART = {"left", "promises", "rules"}  # of cases.toml: what holds no cases
+FIGURES = """\
+`python -m tests.faults.figures` measures the quick ones, `--all` the slow ones too; each prints its number beside the
+bound, and CI fails if one is broken.
+"""
+
+
 class Collector:
     """Which tests carry which case; a parametrised test stands once."""
 
@@ -59,47 +66,66 @@ def collect():
     return found
 
 
-def page(cases, found):
-    left = cases.pop("left")
-    promises = cases.pop("promises")
-    missing = {case: left.get(case, left.get(group)) for group, named in cases.items() for case in named}
+def proofs(found, name):
+    tests = sorted(found.tests.get(name, {}), key=lambda test: test[::-1])
+    return [f"[`{test}`](../../{where})" for where, test in tests]
+
+
+def table(head, rows):
+    width = head.count("|") - 1
+    return [head, "|---" * width + "|", *rows, ""]
+
+
+def page(matrix, found):
+    from tests.faults import figures  # noqa: PLC0415 -- pytest wants to see voxvec imported first
+
+    groups = {group: named for group, named in matrix.items() if group not in APART}
+    left, promises, rules = matrix["left"], matrix["promises"], matrix["rules"]
+    missing = {case: left.get(case, left.get(group)) for group, named in groups.items() for case in named}
     proven = [case for case in missing if found.tests.get(case)]
-    waiting = [case for case, what in missing.items() if what and case not in proven]
-    tests = {test for named in found.tests.values() for test in named}
-    summary = (
-        f"Of {len(missing)} cases {len(proven)} are proven, by {len(tests)} tests; {len(waiting)} wait for an ability "
-        "that voxvec does not have yet."
-    )
-    lines = [
-        HEAD,
-        summary,
+    tests = {test for case in proven for test in found.tests[case]}
+    lines = [HEAD]
+    lines += [
+        (
+            f"Of {len(missing)} cases {len(proven)} are proven, by {len(tests)} tests; {len(missing) - len(proven)} "
+            "wait for an ability that voxvec does not have yet."
+        ),
         "",
-        "| | promise | cases |",
-        "|---|---|---|",
     ]
+    rows = []
     for name, (text, rests_on) in promises.items():
-        shown = " ".join(f"[{case}](#{case.lower()})" for case in rests_on.split()) or "this page"
-        lines.append(f"| {name} | {text} | {shown} |")
-    lines += ["", "## Cases"]
-    for group, named in cases.items():
-        lines += ["", f"### {group.capitalize()}", "", "| case | what must come of it | proven by |", "|---|---|---|"]
-        for case, text in named.items():
-            proofs = [
-                f"[`{name}`](../../{where})" for where, name in sorted(found.tests.get(case, {}), key=lambda t: t[::-1])
-            ]
-            proof = "<br>".join(proofs) or f"waits for {missing[case]}"
-            lines.append(f'| <a id="{case.lower()}"></a>{case} | {text} | {proof} |')
-    return "\n".join(lines) + "\n"
+        cases = " ".join(f"[{case}](#{case.lower()})" for case in rests_on.split()) or "this page"
+        rows.append(f"| {name} | {text} | {'<br>'.join([cases, *proofs(found, name)])} |")
+    lines += table("| | promise | cases, and tests of its own |", rows)
+    lines += ["## Figures", "", FIGURES]
+    lines += table("| figure | says | may be |", [bound(one) for one in figures.FIGURES.values()])
+    lines.append("## Cases\n")
+    for group, named in groups.items():
+        rows = [
+            f'| <a id="{case.lower()}"></a>{case} | {text} | {"<br>".join(proofs(found, case)) or missing[case]} |'
+            for case, text in named.items()
+        ]
+        lines += [f"### {group.capitalize()}\n", *table("| case | what must come of it | proven by |", rows)]
+    lines.append("## Rules of security\n")
+    rows = [f"| {rule} | {text} | {'<br>'.join(proofs(found, rule)) or left[rule]} |" for rule, text in rules.items()]
+    lines += table("| rule | | proven by |", rows)
+    return "\n".join(lines)
+
+
+def bound(one):
+    return f"| `{one.name}` | {one.says} | at most {one.most:g} {one.unit} |".replace("  ", " ")
 
 
 def main():
-    cases = tomllib.loads((ROOT / "tests/faults/cases.toml").read_text("utf-8"))
-    left = cases["left"]
-    known = {case: group for group, named in cases.items() if group not in {"left", "promises"} for case in named}
+    matrix = tomllib.loads((ROOT / "tests/faults/cases.toml").read_text("utf-8"))
+    left = matrix["left"]
+    cases = {case: group for group, named in matrix.items() if group not in APART for case in named}
+    known = {*cases, *matrix["promises"], *matrix["rules"]}
     found = collect()
-    strangers = sorted(set(found.tests) - set(known))
-    unproven = [case for case, group in known.items() if not ({case, group} & set(left) or found.tests.get(case))]
-    text = page(cases, found)
+    strangers = sorted(set(found.tests) - known)
+    needed = {**cases, **dict.fromkeys(matrix["rules"], "rules")}
+    unproven = [case for case, group in needed.items() if not ({case, group} & set(left) or found.tests.get(case))]
+    text = page(matrix, found)
     if strangers or unproven:
         sys.stderr.write(f"cases without a test: {unproven}\nmarkers without a case: {strangers}\n")
     if "--check" in sys.argv[1:]:

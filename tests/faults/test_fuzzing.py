@@ -22,7 +22,7 @@ from voxvec.embedding.wire import decode
 from voxvec.models import EmbeddingModel
 from voxvec.transcription.wire import parse
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.case("S24")]
 
 
 def examples(count):

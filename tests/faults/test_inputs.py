@@ -210,6 +210,9 @@ class Frame:
 
     columns = ("question", "answer")
 
+    def __repr__(self):
+        return "Frame()"
+
     def __iter__(self):
         return iter(self.columns)
 

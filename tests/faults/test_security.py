@@ -160,7 +160,7 @@ def echoing(fake, status, key):
     fake.fail_next(status, body=body, headers={"x-request-id": f"req-{key}"} if key == PASSWORD else {})
 
 
-@pytest.mark.case("F49", "F50", "F63")
+@pytest.mark.case("F49", "F50", "F63", "S2", "S3")
 @pytest.mark.parametrize("key", [None, PASSWORD], ids=["a key", "a key that looks like none"])
 @pytest.mark.parametrize(("status", "cls"), FAILURES)
 def test_neither_key_nor_text_can_be_read_off_an_error(twin, room, fake, address, canary, status, cls, key):  # noqa: PLR0917 -- fixtures and cases
@@ -188,7 +188,7 @@ def test_neither_key_nor_text_can_be_read_off_an_error(twin, room, fake, address
     )
 
 
-@pytest.mark.case("F63")
+@pytest.mark.case("F63", "S3")
 @pytest.mark.parametrize("key", [None, PASSWORD], ids=["a key", "a key that looks like none"])
 def test_a_key_in_an_answer_that_claims_success_is_hidden_too(twin, room, canary, key):
     key = key or canary.KEY
@@ -206,7 +206,7 @@ def test_a_key_in_an_answer_that_claims_success_is_hidden_too(twin, room, canary
         assert key not in text
 
 
-@pytest.mark.case("F50")
+@pytest.mark.case("F50", "S1")
 @pytest.mark.parametrize("status", [200, 401, 500])
 def test_neither_key_nor_text_is_in_any_log_or_warning_or_cache(  # noqa: PLR0917 -- fixtures
     twin, room, fake, address, canary, status, caplog, capfd, tmp_path
@@ -228,7 +228,7 @@ def test_neither_key_nor_text_is_in_any_log_or_warning_or_cache(  # noqa: PLR091
         assert canary.TEXT not in text
 
 
-@pytest.mark.case("F50")
+@pytest.mark.case("F50", "S1")
 def test_the_key_is_neither_shown_nor_pickled_by_what_holds_it(twin, room, canary):
     with contextlib.closing(room.client(twin)) as client:
         bare = getattr(client, "_client", client) if twin.kind == "async" else client
@@ -269,7 +269,7 @@ def test_a_setting_that_is_refused_shows_no_credentials_in_any_frame(cls, settin
         assert "hunter2" not in text.replace(repr(settings), "")
 
 
-@pytest.mark.case("F61")
+@pytest.mark.case("F61", "S4")
 @pytest.mark.parametrize("blank", ["\r\n", " "])
 def test_a_line_break_after_the_key_does_not_reach_the_server(twin, room, fake, address, canary, blank):  # noqa: PLR0917 -- as above
     fake.fail_next(401)
@@ -279,7 +279,7 @@ def test_a_line_break_after_the_key_does_not_reach_the_server(twin, room, fake, 
     assert fake.asked == 1
 
 
-@pytest.mark.case("F61")
+@pytest.mark.case("F61", "S4")
 @pytest.mark.parametrize("bad", ["{key}\nx", "{key}\x00", "two {key}é"])
 @pytest.mark.parametrize("where", ["given", "environment"])
 def test_a_key_that_cannot_be_one_is_refused_and_in_no_traceback(  # noqa: PLR0917 -- as above
@@ -396,7 +396,7 @@ def safe_import(name):
     return isinstance(name, ast.Constant) or ast.unparse(name).lstrip("f\"'").startswith(ours)
 
 
-@pytest.mark.case("C27", "C28")
+@pytest.mark.case("C27", "C28", "S7")
 def test_no_module_of_ours_can_run_data():
     assert [(path.name, *found) for path in SOURCES for found in dangers(path.read_text("utf-8"))] == []
 
@@ -429,7 +429,7 @@ def row(number):
     return {key: rows.pack(key, b"x" * 40, kind=rows.Kind.DOCUMENT, width=40, tokens=None, model="m")}
 
 
-@pytest.mark.case("C28")
+@pytest.mark.case("C28", "S9")
 def test_a_trigger_that_is_planted_while_the_file_is_open_does_not_run(path):
     with vv.SqliteCache(path) as cache:
         cache.set_many(row(1))
@@ -453,7 +453,7 @@ def test_a_view_in_the_place_of_our_table_is_not_asked(path):
             assert cache.get_many(row(1)) == {}
 
 
-@pytest.mark.case("C27")
+@pytest.mark.case("C27", "S9")
 @pytest.mark.parametrize(
     "statement",
     [
@@ -481,6 +481,7 @@ def test_sqlite_refuses_what_our_statements_do_not_need(path, tmp_path, statemen
     assert not (tmp_path / "other.db").exists()
 
 
+@pytest.mark.case("S9")
 def test_every_connection_is_told_not_to_trust_the_file(path):
     with vv.SqliteCache(path) as cache:
         cache.set_many(row(1))
@@ -495,7 +496,7 @@ def test_every_connection_is_told_not_to_trust_the_file(path):
                     assert connection.getconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE)
 
 
-@pytest.mark.case("C18")
+@pytest.mark.case("C18", "S6")
 @pytest.mark.skipif(sys.platform == "win32", reason="has other rights")
 @pytest.mark.parametrize("end", ["-journal", "-wal", "-shm"])
 @pytest.mark.parametrize("kind", ["link", "foreign"])
@@ -563,7 +564,7 @@ def writes(event, args):
     return event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
 
 
-@pytest.mark.case("I14")
+@pytest.mark.case("I14", "S13", "S17")
 def test_a_call_writes_no_file_starts_no_program_and_connects_to_nobody_else(twin, room, fake, tmp_path):
     given = tmp_path / "speech.wav"
     given.write_bytes(recording())
@@ -576,7 +577,7 @@ def test_a_call_writes_no_file_starts_no_program_and_connects_to_nobody_else(twi
     assert [(event, args) for event, args in seen if event != "open" or writes(event, args)] == []
 
 
-@pytest.mark.case("I14")
+@pytest.mark.case("I14", "S13")
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:9/a.wav", "file:///etc/passwd", "concat:a|b", "ftp://x/y", "\\\\host\\share"]
 )
@@ -609,7 +610,7 @@ def test_pyav_reads_each_container_as_what_it_is_and_nothing_else(container):
         assert audio._probe(recording(), container) != 0.5
 
 
-@pytest.mark.case("F65", "I13")
+@pytest.mark.case("F65", "I13", "S14")
 @pytest.mark.parametrize(
     "name", ['a"; filename="b.wav', "a\r\nX-Evil: 1\r\n.wav", "../../x.wav", "ünï.wav", "x" * 200 + ".wav"]
 )
@@ -736,6 +737,7 @@ def test_file(tmp_path):
 """
 
 
+@pytest.mark.case("S1", "S17")
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [[], ["-n", "1"]], ids=["alone", "with workers"])
 def test_the_canary_finds_what_a_test_leaves(canary, tmp_path, workers):
