@@ -57,14 +57,14 @@ def _asyncified(work):
 
 
 class _Wire(httpx2.AsyncBaseTransport):
-    """To the fake server and back, within 20 to 80 ms."""
+    """To the fake server and back, within 20 to 80 ms and what the world adds."""
 
-    def __init__(self, fake, chance):
-        self.fake, self.chance = fake, chance
+    def __init__(self, world):
+        self.world, self.fake, self.chance = world, world.fake, world.chance
 
     async def handle_async_request(self, request):
         body = await request.aread()
-        await anyio.sleep(self.chance.uniform(0.01, 0.04))
+        await anyio.sleep(self.chance.uniform(0.01, 0.04) + self.world.work(body))
         headers = {name.lower(): value for name, value in request.headers.items()}
         reply = self.fake(Request(request.method, request.url.path, headers, body))
         await anyio.sleep(self.chance.uniform(0.01, 0.04))
@@ -84,6 +84,7 @@ class World:
         self.loop, self.chance = loop, random.Random(seed)  # noqa: S311 -- a story that repeats itself
         self.began = loop.time()
         self.fake = FakeOpenAI(tokens=len, clock=self, seed=seed, **settings)
+        self.work = lambda body: 0.0  # how long the server takes for a request [s]
 
     def now(self):
         return self.loop.time()
@@ -101,7 +102,7 @@ class World:
         return lambda asked: start <= asked.arrived - self.began < end
 
     def embedder(self, **settings):
-        http = httpx2.AsyncClient(transport=_Wire(self.fake, self.chance))
+        http = httpx2.AsyncClient(transport=_Wire(self))
         client = openai.AsyncOpenAI(api_key="sk-none", base_url="http://fake.voxvec/v1", http_client=http)
         return vv.AsyncEmbedder(model_of(settings.pop("texts", 1)), client=client, **settings)
 
