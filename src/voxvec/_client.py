@@ -200,6 +200,11 @@ class _Base:
         """For the time of a call: what it stores does not leave a full cache."""
         return nullcontext() if self._keeping is None else self._keeping.keeping()
 
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a cache, so that an answer is worth having though nobody waits for it."""
+        return not isinstance(self.cache, _NoCache)
+
     def _close_cache(self) -> None:
         if self._opened is not None:
             self._opened.close()
@@ -207,6 +212,16 @@ class _Base:
     def _check_open(self) -> None:
         if self._closed:
             raise ConfigError("this client was closed; make a new one. Nothing was sent")
+
+
+def _check_sender(sender: int | None) -> int:
+    """The process that sends through the user's client, which must be the one that did before."""
+    if sender not in {None, os.getpid()}:
+        raise ConfigError(
+            "client= was used before the fork, and two processes cannot share its connections; "
+            "make a client in the child process. Nothing was sent"
+        )
+    return os.getpid()
 
 
 class Client(_Base):
@@ -251,12 +266,7 @@ class Client(_Base):
         if self._client is None:
             setup = self.setup
             return Door(new_client(setup.api_key, setup.base_url, allow_insecure=setup.allow_insecure), own=True)
-        if self._sender not in {None, os.getpid()}:
-            raise ConfigError(
-                "client= was used before the fork, and two processes cannot share its connections; "
-                "make a client in the child process. Nothing was sent"
-            )
-        self._sender = os.getpid()
+        self._sender = _check_sender(self._sender)
         return Door(self._client, own=False)
 
     @contextmanager
@@ -296,14 +306,17 @@ class AsyncClient(_Base):
                 )
         super().__init__(client, setup)
         self._client = client
+        self._sender: int | None = None  # as in the twin
         self._lanes = PerLoop(lambda: AsyncLane(setup.retry, setup.pace, setup.workers))
         self._doors = PerLoop(self._make_door)
 
     def _make_door(self) -> AsyncDoor:
-        if self._client is not None:
-            return AsyncDoor(self._client, own=False)
-        setup = self.setup
-        return AsyncDoor(new_async_client(setup.api_key, setup.base_url, allow_insecure=setup.allow_insecure), own=True)
+        if self._client is None:
+            setup = self.setup
+            own = new_async_client(setup.api_key, setup.base_url, allow_insecure=setup.allow_insecure)
+            return AsyncDoor(own, own=True)
+        self._sender = _check_sender(self._sender)
+        return AsyncDoor(self._client, own=False)
 
     def lane(self) -> AsyncLane:
         """What this event loop's calls share."""

@@ -368,6 +368,7 @@ class AsyncDoor(_Base):
         return reply
 
     async def _once(self, request: Request, timeout: float, attempt: _Attempt) -> Reply:  # noqa: ASYNC109 -- as above
+        import anyio  # noqa: PLC0415 -- as openai
         import httpx2  # noqa: PLC0415 -- as openai
 
         response = await self._client.post(
@@ -383,7 +384,9 @@ class AsyncDoor(_Base):
             async for chunk in response.aiter_bytes():
                 body.add(chunk)
         finally:
-            await response.aclose()
+            # A cancellation that comes now must not take an answer away that is all here, nor leave a connection open.
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
         return Reply(body.content(), headers_of(response), response.status_code, attempt.watch.secrets)
 
     async def close(self) -> None:

@@ -21,6 +21,7 @@ class Slot:
     """A text that is being bought: still in the air, landed with its row, refused for good, or given up."""
 
     over: bool = False
+    wanted: bool = False  # by another call than the buyer's
     row: bytes | None = None
     error: VoxvecError | None = None
 
@@ -53,6 +54,10 @@ class Claim:
         """What would be refused again, by name."""
         return {name: slot.error for name, slot in self.theirs.items() if slot.error is not None}
 
+    def is_wanted(self) -> bool:
+        """Whether another call waits for anything of mine."""
+        return any(slot.wanted and not slot.over for slot in self.mine.values())
+
     def rest(self) -> list[bytes]:
         """Those of mine that nobody will land any more once the call is over."""
         return [name for name in self.mine if name not in self.aloft]
@@ -70,6 +75,7 @@ class Flights:
         for name in names:
             slot = self._slots.get((lot, name))
             if slot is not None:
+                slot.wanted = True
                 claim.theirs[name] = slot
             else:
                 claim.mine[name] = self._slots[lot, name] = Slot()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-from voxvec.errors import ConfigError
+from voxvec.errors import ConfigError, VoxvecWarning
 
 __all__ = ["Progress", "Tell", "reporter"]
 
@@ -34,15 +35,23 @@ def reporter(progress: Progress, total: int, what: str) -> Tell:
             f"progress must be True, False or a function of what is done and of how many, not {progress!r}"
         )
     show = partial(_line, what=what) if progress is True else progress
-    shown = -1
+    shown, said = -1, False
 
     def tell(count: Callable[[], int]) -> None:
-        nonlocal shown
+        nonlocal shown, said
         done = count()
         # What is done is told when a part comes and when all have come, which is often the same.
         if done != shown:
             shown = done
-            show(done, total)
+            try:
+                show(done, total)
+            except Exception as error:  # noqa: BLE001 -- a stranger's function may raise anything
+                kind = type(error).__name__
+            else:
+                return
+            if not said:  # the type alone: what it says may hold anything
+                said = True
+                warnings.warn(f"showing progress raised {kind}; the call goes on", VoxvecWarning, stacklevel=2)
 
     return tell
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from voxvec._flights import Claim, Flights
 from voxvec._gate import Gate, Outcome, Ticket
 from voxvec._pace import limits
-from voxvec._threads import in_thread
+from voxvec._threads import Apart, in_thread
 from voxvec.errors import ResponseError, ServiceError, ServiceTimeoutError
 from voxvec.policy import Tries
 
@@ -162,14 +162,13 @@ class _Rest(Generic[I]):
         self._call, self._items = call, deque(items)
         self.lock = threading.Lock()
 
-    def next(self, begin: Callable[[I], None] | None = None) -> I | None:
+    def next(self, begin: Callable[[I], None]) -> I | None:
         """The next item, which ``begin`` is told of before anybody can stop the call; None if there is none."""
         with self.lock:
             if self._call.stopped or not self._items:
                 return None
             item = self._items.popleft()
-            if begin is not None:
-                begin(item)
+            begin(item)
             return item
 
     def replace(self, instead: Sequence[I] | None) -> None:
@@ -282,10 +281,9 @@ class Lane(_Shared):
             begin: Told of an item that will be finished even if the caller is interrupted.
         """
         rest = _Rest(call, items)
-        alone = len(items) <= 1 or self.workers == 1
 
         def crew() -> None:
-            while (item := rest.next(None if alone else begin)) is not None:
+            while (item := rest.next(begin)) is not None:
                 try:
                     result = work(item)
                     with rest.lock:
@@ -295,9 +293,7 @@ class Lane(_Shared):
                         rest.replace(fail(item, error))
                     self._wake()
 
-        if alone:
-            crew()
-            return
+        # A single item has a thread too: on Ctrl-C its answer is kept like any other.
         try:
             for future in [in_thread(crew) for _ in range(min(self.workers, len(items)))]:
                 future.result()
@@ -423,14 +419,28 @@ class AsyncLane(_Shared):
         *,
         take: Callable[[I, R], Awaitable[None]],
         fail: Callable[[I, Exception], Sequence[I] | None],
+        begin: Callable[[I], None],
+        lost: Callable[[I], None],
+        worth: Callable[[], bool],
     ) -> None:
-        """Work on all items side by side; see `Lane.send_all`."""
+        """Work on all items side by side; see `Lane.send_all`.
+
+        Args:
+            call: What they belong to.
+            items: What to work on, in this order.
+            work: Sends one.
+            take: Keeps its result; one at a time.
+            fail: Notes a failure; as in `Lane.send_all`.
+            begin: Told of an item that is worked on.
+            lost: Told of such an item that will not be finished.
+            worth: Whether what is on its way is to be finished and kept although the caller was cancelled.
+        """
         import anyio  # noqa: PLC0415 -- as above
 
         rest, one_at_a_time = _Rest(call, items), anyio.Lock()
 
         async def crew() -> None:
-            while (item := rest.next()) is not None:
+            while (item := rest.next(begin)) is not None:
                 try:
                     result = await work(item)
                     with self.kept():
@@ -439,10 +449,25 @@ class AsyncLane(_Shared):
                 except Exception as error:  # noqa: BLE001 -- handed to the caller, who raises it
                     rest.replace(fail(item, error))
                     self._wake()
+                except BaseException:
+                    lost(item)
+                    raise
 
-        async with anyio.create_task_group() as group:
-            for _ in range(min(self.workers, len(items))):
-                group.start_soon(crew)
+        crews = [Apart(crew) for _ in range(min(self.workers, len(items)))]
+        try:
+            for each in crews:
+                await each.result()
+        except BaseException:  # cancelled: nothing more is sent
+            self.stop(call)
+            if not worth():
+                for each in crews:
+                    await each.end()
+            raise
+
+    def stop(self, call: Call) -> None:
+        """Send nothing more for a call whose result nobody wants."""
+        call.stopped = True
+        self._wake()
 
     @contextmanager
     def kept(self) -> Generator[None]:

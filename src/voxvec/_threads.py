@@ -5,21 +5,22 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from concurrent.futures import Future
 from contextvars import copy_context
-from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
     from contextvars import Context
 
     from anyio.lowlevel import RunVar
 
-__all__ = ["PerLoop", "aside", "in_order", "in_rounds", "in_thread"]
+__all__ = ["Apart", "PerLoop", "aside", "in_order", "in_thread", "in_turn"]
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 -- an item of work
@@ -74,62 +75,109 @@ def in_order(items: Iterable[I], work: Callable[[I], R], ahead: int) -> Iterator
         raise failure
 
 
-async def in_rounds(items: AsyncIterator[I], work: Callable[[I], Awaitable[R]], ahead: int) -> AsyncIterator[R]:
-    """Work on ``ahead`` items side by side, yield their results in order, and go on with the next.
+_apart: set[asyncio.Task[None]] = set()  # a loop refers to its tasks weakly
 
-    Rounds, because a generator must not be suspended inside a group of running tasks.
+
+class Apart(Generic[R]):
+    """A task of its own, outside any group: whoever waits for it may be cancelled, and it goes on all the same.
+
+    Args:
+        work: What to do.
+        args: Its arguments.
     """
-    import anyio  # noqa: PLC0415 -- as above
 
-    async def one(item: I, position: int) -> None:
+    def __init__(self, work: Callable[..., Awaitable[R]], *args: object) -> None:
+        import asyncio  # noqa: PLC0415 -- as above
+
+        import anyio  # noqa: PLC0415 -- as above
+
+        self._scope, self._over = anyio.CancelScope(), anyio.Event()
+        self._value: list[R] = []
+        self._error: Exception | None = None
+        task = asyncio.create_task(self._run(work, args))
+        _apart.add(task)
+        task.add_done_callback(_apart.discard)
+
+    async def _run(self, work: Callable[..., Awaitable[R]], args: tuple[object, ...]) -> None:
         try:
-            results[position] = await work(item)
-        except Exception as error:  # noqa: BLE001 -- raised below, outside the group, as itself
-            failures[position] = error
+            with self._scope:
+                self._value.append(await work(*args))
+        except Exception as error:  # noqa: BLE001 -- raised again by whoever asks for the result
+            self._error = error
+        finally:
+            self._over.set()
+            del self, work, args  # the traceback of its error holds this frame: they would keep each other
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has come to its end, whichever."""
+        return self._over.is_set()
+
+    async def result(self) -> R:
+        """What came of it; raises what it raised."""
+        await self._over.wait()
+        if self._error is not None:
+            raise self._error
+        if not self._value:
+            import asyncio  # noqa: PLC0415 -- as above
+
+            raise asyncio.CancelledError
+        return self._value[0]
+
+    async def end(self) -> None:
+        """Cancel it, and wait until it has put away what is paid for and given back what it held."""
+        import anyio  # noqa: PLC0415 -- as above
+
+        self._scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await self._over.wait()
+
+
+async def in_turn(items: AsyncIterator[I], work: Callable[[I], Awaitable[R]], ahead: int) -> AsyncIterator[R]:
+    """Do what `in_order` does, with tasks.
+
+    They are in no group, because a generator must not be suspended inside one; whoever leaves early ends them.
+    """
+    running: deque[Apart[R]] = deque()
+    failure: Exception | None = None
     more = True
-    while more:
-        results: dict[int, R] = {}
-        failures: dict[int, Exception] = {}
-        async with anyio.create_task_group() as group:
-            for position in range(ahead):
+    try:
+        while more or running:
+            while more and len(running) < ahead and not (running and running[0].is_over):
                 try:
                     item = await anext(items, None)
                 except Exception as error:  # noqa: BLE001 -- the source's own, raised below after what came before it
-                    failures[position] = error
-                    break
-                more = item is not None
+                    failure, item = error, None
                 if item is None:
-                    break
-                group.start_soon(one, item, position)
-        for position in range(len(results) + len(failures)):
-            if position in failures:
-                raise failures[position]
-            yield results[position]
+                    more = False
+                else:
+                    running.append(Apart(work, item))
+            if running:
+                yield await running.popleft().result()
+        if failure is not None:
+            raise failure
+    finally:
+        for each in running:
+            await each.end()
 
 
 class _Mark:
     """Stands for an event loop, and lives no longer than it: not all kinds of loops can be referred to weakly."""
 
 
-_marking = threading.Lock()
-
-
-@cache
-def _marks() -> RunVar[_Mark]:
-    from anyio.lowlevel import RunVar  # noqa: PLC0415 -- as above
-
-    return RunVar("voxvec")
+_variables: dict[str, RunVar[tuple[int, _Mark]]] = {}
 
 
 def _mark() -> _Mark:
-    """The running loop's mark."""
-    with _marking:  # loops in several threads may begin at once, and must agree on the variable
-        marks = _marks()
-    mark = marks.get(None)
-    if mark is None:
+    """The running loop's mark; a child process that goes on with a loop of its parent gets another."""
+    from anyio.lowlevel import RunVar  # noqa: PLC0415 -- as above
+
+    # No lock, which a fork could catch: loops in several threads may begin at once, and agree on the variable.
+    marks = _variables.setdefault("voxvec", RunVar("voxvec"))
+    pid, mark = marks.get((0, None))
+    if mark is None or pid != os.getpid():
         mark = _Mark()
-        marks.set(mark)
+        marks.set((os.getpid(), mark))
     return mark
 
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from voxvec._run import AsyncLane, Call, Clock, Lane, StoppedError
-from voxvec._threads import PerLoop, aside, in_order, in_rounds, in_thread
+from voxvec._threads import PerLoop, aside, in_order, in_thread, in_turn
 from voxvec.errors import (
     AuthError,
     NetworkError,
@@ -65,6 +65,10 @@ def verdict(fail, skipped):
     return instead
 
 
+# What `AsyncLane.send_all` is told besides.
+ROUTINE = {"begin": lambda item: None, "lost": lambda item: None, "worth": lambda: False}
+
+
 class Threads:
     """A `Lane` and how to use it from a test."""
 
@@ -116,7 +120,7 @@ class Tasks:
             take(item, result)
 
         async def main():
-            await self.lane.send_all(call, list(items), work, take=atake, fail=verdict(fail, self.skipped))
+            await self.lane.send_all(call, list(items), work, take=atake, fail=verdict(fail, self.skipped), **ROUTINE)
 
         anyio.run(main)
 
@@ -587,7 +591,7 @@ def test_a_cancelled_call_is_cancelled_and_not_a_group_of_errors():
         async def take(item, result):
             raise AssertionError
 
-        task = asyncio.create_task(lane.send_all(Call(), range(9), work, take=take, fail=never))
+        task = asyncio.create_task(lane.send_all(Call(), range(9), work, take=take, fail=never, **ROUTINE))
         await sending.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -612,7 +616,7 @@ def test_what_was_paid_for_is_taken_even_if_the_call_is_cancelled_meanwhile():
             await asyncio.sleep(0)
             taken.append(item)
 
-        task = asyncio.create_task(lane.send_all(Call(), [1], work, take=take, fail=never))
+        task = asyncio.create_task(lane.send_all(Call(), [1], work, take=take, fail=never, **ROUTINE))
         await taking.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -687,7 +691,7 @@ async def each(items):
 
 
 def stream(twin, items, work, ahead, take=math.inf):
-    """The results of `in_order` or `in_rounds`, at most ``take`` of them, and how the stream ended."""
+    """The results of `in_order` or `in_turn`, at most ``take`` of them, and how the stream ended."""
     results = []
 
     def drain():
@@ -702,7 +706,7 @@ def stream(twin, items, work, ahead, take=math.inf):
             await anyio.lowlevel.checkpoint()
             return work(item)
 
-        async for result in in_rounds(each(items), awork, ahead):
+        async for result in in_turn(each(items), awork, ahead):
             results.append(result)
             if len(results) == take:
                 return

@@ -51,6 +51,8 @@ def replacing(target: Path) -> Generator[Path]:
     draft = final.with_name(f".{secrets.token_hex(8)}{final.suffix.lower()}")
     try:
         yield draft
+        with draft.open("rb+") as written:
+            os.fsync(written.fileno())
         if final.exists():
             shutil.copymode(final, draft)
         draft.replace(final)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from voxvec._client import AsyncClient, Client, Setup
 from voxvec._key import hidden
 from voxvec._progress import Progress, Tell, reporter
-from voxvec._threads import aside, in_order, in_rounds
+from voxvec._threads import aside, in_order, in_turn
 from voxvec.embedding.asking import LEASE, Asking, OnError, Texts, common
 from voxvec.embedding.texts import as_list, note
 from voxvec.errors import RefusedError, ResponseError, ServiceError, VoxvecError
@@ -438,7 +438,16 @@ class AsyncEmbedder(_Base):
                 lane.land(claim, dict.fromkeys(batch.names), common(error))
             return instead
 
-        await lane.send_all(call, batches, work, take=take, fail=fail)
+        def begin(batch: Batch) -> None:
+            claim.aloft.update(batch.names)
+
+        def lost(batch: Batch) -> None:
+            lane.land(claim, dict.fromkeys(batch.names))
+
+        def worth() -> bool:
+            return self._client.keeps or claim.is_wanted()
+
+        await lane.send_all(call, batches, work, take=take, fail=fail, begin=begin, lost=lost, worth=worth)
         self._asking.settle(job, call, failures)
 
     async def _lease(
@@ -511,7 +520,7 @@ class AsyncEmbedder(_Base):
             job = self._asking.job(texts, origin, dimensions, input_type, "raise", start=start, keepable=False)
             return await self._embed(job, call=call)
 
-        return in_rounds(self._async_windows(texts), part, self._client.setup.workers)
+        return in_turn(self._async_windows(texts), part, self._client.setup.workers)
 
     async def _async_windows(self, texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[tuple[int, list[str]]]:
         if not isinstance(texts, AsyncIterable):

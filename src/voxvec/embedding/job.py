@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,7 +24,7 @@ import numpy as np
 from voxvec import rows
 from voxvec.embedding import copies
 from voxvec.embedding import texts as column
-from voxvec.embedding.packing import Batch, Packer, Slot, halves, portion
+from voxvec.embedding.packing import Batch, Packer, Slot, halves, portion, without
 from voxvec.embedding.settings import Keys, Settings
 from voxvec.embedding.vectors import Embeddings, Usage
 from voxvec.embedding.wire import malformed
@@ -42,6 +43,8 @@ __all__ = ["EmbeddingJob", "EmbeddingPlan"]
 
 Vector: TypeAlias = "npt.NDArray[np.float32]"
 
+# How servers name the text at fault: input[17], $.input[17], body.input.17.
+_NAMED = re.compile(r"\binput(?:\[|\.)(\d{1,5})\b")
 _ABOUT_TEXTS = frozenset({400, 413, 422})  # refusals that may be about single texts of a request
 
 
@@ -334,7 +337,9 @@ class EmbeddingJob:
         """A request that was refused for some of its texts in two, if the rest is wanted; else empty."""
         if not self.keep or not isinstance(error, RefusedError) or error.status not in _ABOUT_TEXTS:
             return []
-        parts = halves(batch, self._slots)
+        named = _NAMED.search(str(error))
+        parts = without(batch, int(named[1]), self._slots) if named else []
+        parts = parts or halves(batch, self._slots)
         if parts:
             self.account(error.attempts, 0)
         return parts

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from voxvec.models import EmbeddingModel
     from voxvec.tokens import Tokenizer
 
-__all__ = ["Batch", "Family", "Packer", "Slot", "halves", "portion"]
+__all__ = ["Batch", "Family", "Packer", "Slot", "halves", "portion", "without"]
 
 _LONGEST_TOKEN = 128  # characters; of cl100k_base, and more than any other model's
 _LONGEST_TEXT = 2**24  # characters, where the model's limit is unknown: 128 thousand tokens of the longest
@@ -49,6 +49,7 @@ class Family:
 
     size: int  # texts in the request that was refused first
     refused: int = 0
+    named: int = 0  # texts that the server itself pointed at
     accepted: int = 0
 
     @property
@@ -196,6 +197,21 @@ def halves(batch: Batch, slots: Mapping[bytes, Slot]) -> list[Batch]:
 def portion(batch: Batch, names: Sequence[bytes], slots: Mapping[bytes, Slot]) -> Batch:
     """A request for these texts of another."""
     return replace(_batch([(name, slots[name]) for name in names]), family=batch.family)
+
+
+_MOST_NAMED = 64  # texts of one request that a server may point at, one by one, before it is no longer believed
+
+
+def without(batch: Batch, at: int, slots: Mapping[bytes, Slot]) -> list[Batch]:
+    """A refused request in two: the text that the server named, and all others; empty if that leads nowhere."""
+    family = batch.family or Family(len(batch))
+    if not 0 <= at < len(batch) or len(batch) == 1 or family.named >= _MOST_NAMED:
+        return []
+    family.named += 1
+    # Asked by itself once more, should the server have counted otherwise than we.
+    parts = ((batch.names[at],), (*batch.names[:at], *batch.names[at + 1 :]))
+    alone, others = (_batch([(name, slots[name]) for name in names]) for names in parts)
+    return [alone, replace(others, family=family)]
 
 
 def _batch(slots: list[tuple[bytes, Slot]]) -> Batch:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import zipfile
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from decimal import Decimal
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from typing import IO, TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -19,7 +22,7 @@ from voxvec.errors import ConfigError, InputError, VoxvecError
 from voxvec.similarity.measures import truncate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -184,9 +187,12 @@ class Embeddings:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to an ``.npz`` file that `load`, or plain `numpy.load`, reads; nothing in it is pickled.
 
+        The file is written whole or not at all: until it is, what was there before stays.
+
         Raises:
             ConfigError: The name does not end in ``.npz``.
             InputError: Some texts failed; their errors cannot be kept in the file.
+            OSError: The file cannot be written; the error names it.
         """
         if not os.fspath(path).endswith(".npz"):
             raise ConfigError(f"embeddings are saved as .npz, and {os.fspath(path)!r} ends in something else")
@@ -202,7 +208,7 @@ class Embeddings:
             "cached": self.cached,
             "matryoshka": self.matryoshka,
         }
-        with open(path, "wb") as file:  # noqa: PTH123 -- a str or a PathLike, and NumPy would add a suffix to either
+        with _replacing(Path(path)) as file:
             np.savez(file, array=self.array, about=np.array(json.dumps(about)))
 
     @classmethod
@@ -232,6 +238,23 @@ class Embeddings:
     def __reduce__(self) -> tuple[Any, ...]:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return _rebuild, ({**values, "failed": dict(self.failed)},)
+
+
+@contextmanager
+def _replacing(target: Path) -> Generator[IO[bytes]]:
+    """A file beside the target that takes its place once it is whole and on the disk."""
+    # Not tempfile: its files are private, and this one should get the usual rights.
+    draft = target.with_name(f".{secrets.token_hex(8)}.npz")
+    try:
+        with draft.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror or str(error), str(target)) from None
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _about(text: str) -> dict[str, Any]:
