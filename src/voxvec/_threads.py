@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from contextvars import copy_context
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -54,23 +55,40 @@ async def aside(work: Callable[..., R], *args: object) -> R:
     return await anyio.to_thread.run_sync(work, *args)
 
 
-def in_order(items: Iterable[I], work: Callable[[I], R], ahead: int) -> Iterator[R]:
-    """Work on items side by side, yield the results in order, and never be more than ``ahead`` items ahead."""
+def in_order(items: Iterable[I], work: Callable[[I], R], ahead: int, held: int | None = None) -> Iterator[R]:
+    """Work on items side by side, and yield the results in order.
+
+    Args:
+        items: What to work on; no more is read than is begun.
+        work: Does one, in a thread.
+        ahead: Most items that are worked on at a time.
+        held: Most items that are begun and not yielded yet, so that a slow one does not hold up the others; ``ahead``
+            if None.
+    """
     running: deque[Future[R]] = deque()
+    over: SimpleQueue[object] = SimpleQueue()
     source, failure = iter(items), None
-    while True:
-        try:
-            item = next(source)
-        except StopIteration:
-            break
-        except Exception as error:  # noqa: BLE001 -- the source's own, raised below after what came before it
-            failure = error
-            break
-        running.append(in_thread(work, item))
-        while running and (len(running) >= ahead or running[0].done()):
+    more, busy = True, 0
+    while more or running:
+        while more and busy < ahead and len(running) < (held or ahead) and not (running and running[0].done()):
+            try:
+                item = next(source)
+            except StopIteration:
+                more = False
+            except Exception as error:  # noqa: BLE001 -- the source's own, raised below after what came before it
+                more, failure = False, error
+            else:
+                running.append(in_thread(work, item))
+                running[-1].add_done_callback(over.put)
+                busy += 1
+        if running and running[0].done():
             yield running.popleft().result()
-    while running:
-        yield running.popleft().result()
+        elif running:
+            over.get()
+            busy -= 1
+        while not over.empty():
+            over.get()
+            busy -= 1
     if failure is not None:
         raise failure
 
@@ -133,17 +151,30 @@ class Apart(Generic[R]):
             await self._over.wait()
 
 
-async def in_turn(items: AsyncIterator[I], work: Callable[[I], Awaitable[R]], ahead: int) -> AsyncIterator[R]:
+async def in_turn(
+    items: AsyncIterator[I], work: Callable[[I], Awaitable[R]], ahead: int, held: int | None = None
+) -> AsyncIterator[R]:
     """Do what `in_order` does, with tasks.
 
     They are in no group, because a generator must not be suspended inside one; whoever leaves early ends them.
     """
+    import anyio  # noqa: PLC0415 -- as above
+
     running: deque[Apart[R]] = deque()
     failure: Exception | None = None
-    more = True
+    more, busy, news = True, 0, anyio.Event()
+
+    async def one(item: I) -> R:
+        nonlocal busy
+        try:
+            return await work(item)
+        finally:
+            busy -= 1
+            news.set()
+
     try:
         while more or running:
-            while more and len(running) < ahead and not (running and running[0].is_over):
+            while more and busy < ahead and len(running) < (held or ahead) and not (running and running[0].is_over):
                 try:
                     item = await anext(items, None)
                 except Exception as error:  # noqa: BLE001 -- the source's own, raised below after what came before it
@@ -151,9 +182,13 @@ async def in_turn(items: AsyncIterator[I], work: Callable[[I], Awaitable[R]], ah
                 if item is None:
                     more = False
                 else:
-                    running.append(Apart(work, item))
-            if running:
+                    running.append(Apart(one, item))
+                    busy += 1
+            if running and running[0].is_over:
                 yield await running.popleft().result()
+            elif running:
+                await news.wait()
+                news = anyio.Event()
         if failure is not None:
             raise failure
     finally:

@@ -366,11 +366,11 @@ def test_bytes_in_the_wrong_order_are_no_answer_of_any_model(twin, server, model
 
 @pytest.mark.case("B04")
 def test_so_are_those_that_make_numbers_of_a_sane_size():
-    swapped = bytes.fromhex("3f000040") * 4  # 0.5 four times, or 2.0 four times when read the wrong way round
+    swapped = bytes.fromhex("3e800040") * 16  # 0.25 sixteen times, or 2.0 when read the wrong way round
     body = json.dumps({"data": [{"embedding": base64.b64encode(swapped).decode()}]}).encode()
 
     with pytest.raises(ResponseError, match=r"bytes of vector 0 are in the wrong order \(big-endian\)"):
-        decode(body, 1, 4)
+        decode(body, 1, 16)
 
 
 @pytest.mark.case("B04")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from voxvec.embedding.wire import Decoded
     from voxvec.models import EmbeddingModelName, InputType
 
-__all__ = ["LEASE", "Asking", "ElsewhereError", "OnError", "Room", "Texts", "common"]
+__all__ = ["LEASE", "Asking", "ElsewhereError", "OnError", "Room", "Texts", "common", "dropped"]
 
 OnError: TypeAlias = Literal["raise", "keep"]
 
@@ -288,6 +288,12 @@ def _stops(error: VoxvecError) -> bool:
     """Whether all other requests would end the same way."""
     kind, status = getattr(error, "kind", None), getattr(error, "status", None)
     return kind in {"quota", "breaker"} or isinstance(error, AuthError) or status == HTTPStatus.NOT_FOUND
+
+
+def dropped(batch: Batch, instead: Sequence[Batch] | None) -> list[bytes]:
+    """Names of a request that are in none of those sent instead, so that nobody waits for them here."""
+    left = {name for part in instead or () for name in part.names}
+    return [name for name in batch.names if name not in left]
 
 
 def common(error: Exception) -> VoxvecError | None:

@@ -17,7 +17,7 @@ from voxvec._client import AsyncClient, Client, Setup
 from voxvec._key import hidden
 from voxvec._progress import Progress, Tell, reporter
 from voxvec._threads import aside, in_order, in_turn
-from voxvec.embedding.asking import LEASE, Asking, OnError, Texts, common
+from voxvec.embedding.asking import LEASE, Asking, OnError, Texts, common, dropped
 from voxvec.embedding.texts import as_list, note
 from voxvec.errors import RefusedError, ResponseError, ServiceError, VoxvecError
 from voxvec.policy import Pace, Retry
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from voxvec.models import EmbeddingModel, EmbeddingModelName, InputType
 
 __all__ = ["AsyncEmbedder", "Embedder"]
+
+# Parts of a stream that are held per worker: where three answers in ten take ten times as long, 1 would leave half of
+# the workers idle, 2 a quarter, 3 a twentieth.
+_HELD = 3
 
 
 _LOOK = 0.1  # how often a call looks for what another process is buying [s]
@@ -210,8 +214,7 @@ class Embedder(_Base):
 
         def fail(batch: Batch, error: Exception) -> Sequence[Batch] | None:
             instead = self._asking.note(job, failures, batch, error)
-            if not instead:
-                lane.land(claim, dict.fromkeys(batch.names), common(error))
+            lane.land(claim, dict.fromkeys(dropped(batch, instead)), common(error))
             return instead
 
         def begin(batch: Batch) -> None:
@@ -286,7 +289,7 @@ class Embedder(_Base):
     ) -> Iterator[Embeddings]:
         """Embed without end: reads texts as it goes and yields their vectors, in order, in parts of one request's size.
 
-        At most ``workers`` parts are held at a time, so memory stays bounded; each is in the cache before it is
+        At most ``3 * workers`` parts are held at a time, so memory stays bounded; each is in the cache before it is
         yielded. Leaving the loop early stops further requests.
 
         Args:
@@ -299,7 +302,7 @@ class Embedder(_Base):
             ServiceError: As in `embed`.
             ResponseError: As in `embed`.
         """
-        calls: deque[Call] = deque(maxlen=self._client.setup.workers)
+        calls: deque[Call] = deque(maxlen=_HELD * self._client.setup.workers)
 
         def part(window: tuple[int, list[str]]) -> Embeddings:
             start, texts = window
@@ -310,7 +313,8 @@ class Embedder(_Base):
             return self._embed(job, call=call)
 
         try:
-            yield from in_order(self._asking.windows(texts), part, self._client.setup.workers)
+            workers = self._client.setup.workers
+            yield from in_order(self._asking.windows(texts), part, workers, _HELD * workers)
         finally:
             for call in calls:
                 self._client.lane().stop(call)
@@ -434,8 +438,7 @@ class AsyncEmbedder(_Base):
 
         def fail(batch: Batch, error: Exception) -> Sequence[Batch] | None:
             instead = self._asking.note(job, failures, batch, error)
-            if not instead:
-                lane.land(claim, dict.fromkeys(batch.names), common(error))
+            lane.land(claim, dict.fromkeys(dropped(batch, instead)), common(error))
             return instead
 
         def begin(batch: Batch) -> None:
@@ -520,7 +523,8 @@ class AsyncEmbedder(_Base):
             job = self._asking.job(texts, origin, dimensions, input_type, "raise", start=start, keepable=False)
             return await self._embed(job, call=call)
 
-        return in_turn(self._async_windows(texts), part, self._client.setup.workers)
+        workers = self._client.setup.workers
+        return in_turn(self._async_windows(texts), part, workers, _HELD * workers)
 
     async def _async_windows(self, texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[tuple[int, list[str]]]:
         if not isinstance(texts, AsyncIterable):

@@ -351,6 +351,8 @@ class EmbeddingJob:
         self.give_up(dict.fromkeys(batch.names, error))
         if not error.positions:
             error.positions = tuple(self.positions(batch.names))
+        if self.keep:
+            error.__traceback__ = None  # it is not raised, and must not keep frames, texts and clients alive
 
     def give_up(self, errors: Mapping[bytes, VoxvecError]) -> None:
         """Note what will not come, and why."""

@@ -26,6 +26,7 @@ _BOM = b"\xef\xbb\xbf"
 _UNIT = (0.98**2, 1.02**2)  # squared length of a vector that is meant to have length 1, however coarse its numbers
 _PLAUSIBLE = (1e-24, 1e24)  # squared length of a vector of any model: further out there are only misread bytes
 _SWAPPED = 16  # how many vectors of odd length are looked at from the other end
+_MANY = 16  # dims from which no honest vector has length 1 when its bytes are reversed
 _UNKNOWN_DIMS = 8_192  # twice the longest vectors of any model known
 _FLOAT_CHARS = 48  # a float64 with sign, exponent and comma on a line of its own, indented four deep
 
@@ -222,7 +223,8 @@ def _check_lengths(
     vectors: npt.NDArray[np.float32], squares: npt.NDArray[np.float32], odd: npt.NDArray[np.intp], *, unit: bool
 ) -> None:
     """Tell misread vectors from those of a model whose vectors have any length."""
-    some = odd[:_SWAPPED]
+    # Of few numbers, honest ones may look like it by chance.
+    some = odd[: _SWAPPED if unit or vectors.shape[1] >= _MANY else 0]
     with np.errstate(over="ignore", invalid="ignore"):
         swapped = vectors[some].byteswap()
         reversed_ = some[_within(np.einsum("ij,ij->i", swapped, swapped), _UNIT)]
