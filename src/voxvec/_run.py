@@ -40,6 +40,9 @@ I = TypeVar("I")  # noqa: E741 -- an item of work
 R = TypeVar("R")
 
 
+_MOMENT = 0.1  # longest wait of a caller who pressed Ctrl-C for a cache that is being written [s]
+
+
 class Clock:
     """The time and how to let it pass; tests bring one in which waiting takes no time."""
 
@@ -171,6 +174,13 @@ class _Rest(Generic[I]):
             begin(item)
             return item
 
+    def stop(self) -> None:
+        """Let nothing more begin; an answer that is being put away has a moment for it."""
+        held = self.lock.acquire(timeout=_MOMENT)
+        self._call.stopped = True
+        if held:
+            self.lock.release()
+
     def replace(self, instead: Sequence[I] | None) -> None:
         """Put these in the place of one that failed; None stops the call."""
         if instead is None:
@@ -298,8 +308,7 @@ class Lane(_Shared):
             for future in [in_thread(crew) for _ in range(min(self.workers, len(items)))]:
                 future.result()
         except BaseException:  # Ctrl-C: what is on its way is still kept, nothing more is sent
-            with rest.lock:
-                call.stopped = True
+            rest.stop()
             self._wake()
             raise
 
