@@ -155,6 +155,7 @@ def test_texts_come_through_a_pipe_with_a_name_too(server, answer, home):
     writer.join()
 
 
+@pytest.mark.case("J06")
 def test_an_output_whose_name_is_too_long_is_refused_before_anything_is_sent(server, run, texts):
     result = run("embed", texts, "-o", "v" * 300 + ".npz")
 
@@ -162,15 +163,20 @@ def test_an_output_whose_name_is_too_long_is_refused_before_anything_is_sent(ser
     assert "vvv.npz cannot be written" in result.stderr
 
 
+@pytest.mark.case("J06")
 def test_an_output_that_fails_is_named_as_the_user_named_it(server, run, texts, monkeypatch):
     def full(_, path):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(vv.Embeddings, "save", full)
-    result = run("embed", texts, "-o", "v.npz")
+    with monkeypatch.context() as disk:
+        disk.setattr(vv.Embeddings, "save", full)
+        result = run("embed", texts, "-o", "v.npz")
 
     assert result.exit_code == 1
     assert "voxvec: v.npz: No space left on device\n" in result.stderr
+    assert server.asked == 1
+    assert run("embed", texts, "-o", "v.npz").exit_code == 0
+    assert server.asked == 1  # what was bought for the file that failed is in the cache
 
 
 def test_an_output_that_was_there_survives_a_failure(server, run, texts, home):

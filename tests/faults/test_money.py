@@ -1,7 +1,9 @@
 """Nothing is paid for twice: within a call, across calls, across callers, across runs."""
 
 import os
+import random
 import signal
+import threading
 
 import pytest
 
@@ -138,3 +140,42 @@ def test_after_a_kill_nothing_delivered_is_bought_again(kind, at, cache, monkeyp
     assert os.WTERMSIG(status) == signal.SIGKILL
     assert vectors.tolist() == vectors_of(many, 8)
     assert fake.paid_again <= 8 * 5  # eight requests of five texts were in flight
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+@pytest.mark.case("F42", "J01")
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_killed_again_and_again_a_job_ends_with_all_texts_and_buys_again_what_was_in_flight(
+    kind, kills, cache, monkeypatch, vectors_of
+):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    many, draw = texts(40 * kills), random.Random(kills)  # noqa: S311 -- the same moments every time
+    fake, after, lock, victims = FakeOpenAI(), [0], threading.Lock(), []
+
+    def kill(_, reply):
+        with lock:
+            after[0] -= 1
+            if after[0] <= 0 and victims:
+                os.kill(victims.pop(), signal.SIGKILL)
+        return reply
+
+    fake.mutate = kill
+    died = 0
+    with fake.serve() as base_url:
+        for _ in range(kills):
+            after[0] = draw.randrange(1, 12)
+            child = killed(kind, base_url, str(cache), many)
+            with lock:
+                victims.append(child)
+            _, status = os.waitpid(child, 0)
+            with lock:
+                victims.clear()
+            died += os.WIFSIGNALED(status)
+        with vv.Embedder(SMALL, api_key="sk-canary-x", base_url=base_url, cache=cache) as embedder:
+            vectors = embedder.embed(many)
+
+    assert died >= kills // 2
+    assert vectors.tolist() == vectors_of(many, 8)
+    assert fake.paid_again <= 8 * 5 * died  # eight requests of five texts were in flight
