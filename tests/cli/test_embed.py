@@ -179,6 +179,7 @@ def test_an_output_that_fails_is_named_as_the_user_named_it(server, run, texts, 
     assert server.asked == 1  # what was bought for the file that failed is in the cache
 
 
+@pytest.mark.case("J05")
 def test_an_output_that_was_there_survives_a_failure(server, run, texts, home):
     (home / "v.npz").write_bytes(b"precious")
     server.fail_next(401)
@@ -205,6 +206,7 @@ def test_an_output_that_is_no_regular_file_is_left_alone(server, run, texts, hom
     assert "no regular file" in result.stderr
 
 
+@pytest.mark.case("J06")
 def test_a_folder_that_may_not_be_written_is_refused(server, run, texts, monkeypatch):
     monkeypatch.setattr("os.access", lambda _, mode: mode == os.R_OK)
     result = run("embed", texts, "-o", "v.npz")

@@ -14,13 +14,14 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import anyio
-from tests.faults import virtual
+from tests.faults import streams, virtual
 
 import voxvec as vv
 from voxvec import rows
-from voxvec.testing import Fault, Limits
+from voxvec.testing import FakeOpenAI, Fault, Limits
 
 MORE = ()  # modules that register figures when they are imported
 
@@ -238,6 +239,28 @@ def hits_in(path):
             assert len(cache.get_many(keys)) == 100
             took.append(1_000 * (time.perf_counter() - start))
     return min(took)
+
+
+@figure("growth of a process that streams a million texts at 8 dims", most=64, unit="MiB", slow=True)
+def stream():
+    return streams.growth(1_000_000)
+
+
+@figure("wrong answers of 100 forks of a client in use, in child and parent", most=0, unit="answers", slow=True)
+def fork():
+    many = texts(3)
+    wrong = 0
+    with FakeOpenAI().serve() as url, mock.patch.dict(os.environ, {"no_proxy": "127.0.0.1"}):
+        embedder = vv.Embedder(virtual.model_of(2), api_key="sk-none", base_url=url)
+        right = embedder.embed(many).tolist()
+        for run in range(100):
+            child = os.fork()
+            if not child:
+                os._exit(embedder.embed([*many, f"child {run}"]).tolist()[:3] != right)
+            wrong += embedder.embed([*many, f"parent {run}"]).tolist()[:3] != right
+            wrong += os.waitpid(child, 0)[1] != 0
+        embedder.close()
+    return wrong
 
 
 def main(asked):

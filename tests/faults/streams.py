@@ -1,9 +1,15 @@
-"""A server that costs next to nothing, so that what is measured is the client; and how much a process grows."""
+"""A server that costs next to nothing, so that what is measured is the client; and how much a process grows.
+
+    python -m tests.faults.streams 10_000_000
+
+streams so many texts, and prints by how much the process grew.
+"""
 
 import base64
 import json
 import os
 import resource
+import sys
 import zlib
 
 import httpx2
@@ -68,3 +74,8 @@ def growth(n):
                 most = max(most, resident())
     assert seen == n
     return (most - base) / MEBIBYTE
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1])
+    sys.stdout.write(f"{growth(count):.1f} MiB for {count:,} texts\n")
