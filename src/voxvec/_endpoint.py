@@ -43,7 +43,9 @@ def new_async_client(api_key: str | None, base_url: str | None, *, allow_insecur
     import openai  # noqa: PLC0415 -- as above
 
     check_url(base_url, allow_insecure=allow_insecure)
-    return openai.AsyncOpenAI(api_key=_checked_key(api_key), base_url=base_url, max_retries=0)
+    # openai's own default closes itself when it is collected, in whatever loop runs by then, which fails aloud.
+    http = openai.DefaultAsyncHttpxClient()
+    return openai.AsyncOpenAI(api_key=_checked_key(api_key), base_url=base_url, max_retries=0, http_client=http)
 
 
 def _checked_key(api_key: str | None) -> str:

@@ -111,7 +111,7 @@ class _Shared:
         self.workers = workers
         self.clock = clock or Clock()
         self._retry = retry
-        self._gate = Gate(workers, pace, retry.budget, probes=retry.job_attempts)
+        self._gate = Gate(workers, pace, retry.budget, probes=retry.probes)
         self._flights = Flights()
 
     def call(self, deadline: float | None, *, patient: bool = False) -> Call:

@@ -117,6 +117,7 @@ class Retry:
         longest: Upper bound of any such wait [s].
         patience: Longest wait asked for by the server that a call obeys [s]; above it the error is raised at once.
         job_patience: The same in a job [s].
+        probes: How often a server that seems dead is asked again, after 1, 2, 4 … 60 s, before a job gives up.
         budget: What all retries of the client may cost together.
     """
 
@@ -130,12 +131,23 @@ class Retry:
     longest: float = 8.0
     patience: float = 60.0
     job_patience: float = 600.0
+    probes: int = 4
     budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
         for name in ("attempts", "job_attempts"):
             _positive(f"Retry.{name}", getattr(self, name), 1)
-        for name in ("rejections", "broken", "late", "malformed", "first", "longest", "patience", "job_patience"):
+        for name in (
+            "rejections",
+            "broken",
+            "late",
+            "malformed",
+            "first",
+            "longest",
+            "patience",
+            "job_patience",
+            "probes",
+        ):
             _positive(f"Retry.{name}", getattr(self, name))
 
     def jitter(self, n: int, draw: Callable[[float, float], float]) -> float:

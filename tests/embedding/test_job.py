@@ -247,6 +247,14 @@ class TestWire:
             decode(b"<p>sk-abcdefghijkl</p>", 1, None, content_type="text/html")
 
 
+def test_a_row_that_proves_nothing_leaves_its_text_to_be_bought():
+    job = EmbeddingJob(["a", "b"], Settings(model=vv.models.find("text-embedding-3-small", dims=8)))
+    (batch,) = job.batches(job.open())
+
+    assert job.rest(batch, dict.fromkeys(batch.names, b"garbage")) is batch
+    assert job.rest(batch, {}) is None
+
+
 def test_a_row_that_comes_twice_counts_once():
     buyer = EmbeddingJob(["ant", "bee"], Settings(model=EmbeddingModel(name="m", dims=DIMS)))
     (batch,) = buyer.batches(buyer.open())

@@ -60,6 +60,18 @@ def test_a_bad_text_that_the_server_names_is_found_at_once(twin, clock, says):
     assert fake.asked == 3  # all, the one, the others
 
 
+@pytest.mark.case("J02")
+def test_a_server_that_names_a_text_that_is_not_there_is_not_believed(twin, clock):
+    fake, many = FakeOpenAI(tokens=len), texts(8)
+    many[5] = "poison"
+    refusing(fake, "poison", says="Invalid value at '$.input[4096]'.")
+
+    vectors = twin.embedder(FULL, client=twin.client(fake)).embed(many, on_error="keep")
+
+    assert list(vectors.failed) == [5]
+    assert fake.asked <= 2 * 3 + 1
+
+
 @pytest.mark.case("J03")
 def test_an_empty_account_in_the_middle_stops_a_job_which_says_how_far_it_came(twin, clock, vectors_of):
     fake, many = FakeOpenAI(), texts(100)

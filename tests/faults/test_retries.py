@@ -292,11 +292,12 @@ def test_a_dead_server_is_left_alone_and_the_error_says_how_far_the_call_came(tw
 
 
 @pytest.mark.case("F40")
-def test_a_server_that_comes_back_is_found_by_a_probe_and_the_call_goes_on(twin, timed, clock):
+@pytest.mark.parametrize(("outage", "retry"), [(6.0, vv.Retry()), (60.0, vv.Retry(probes=12))], ids=["short", "long"])
+def test_a_server_that_comes_back_is_found_by_a_probe_and_the_call_goes_on(twin, timed, clock, outage, retry):
     fake, start = timed(), clock.now()
-    fake.misbehave(Fault(status=500), when=lambda asked: asked.arrived < start + 60.0, times=None)
+    fake.misbehave(Fault(status=500), when=lambda asked: asked.arrived < start + outage, times=None)
 
-    vectors = twin.embedder(ONE, client=twin.client(fake), workers=8).embed(texts(50))
+    vectors = twin.embedder(ONE, client=twin.client(fake), workers=8, retry=retry).embed(texts(50))
 
     assert len(vectors) == fake.billed == 50
     assert fake.asked <= 50 + 40
