@@ -1,9 +1,11 @@
 import functools
 import importlib.util
+import io
 import json
 import ssl
 import threading
 import time
+import wave
 from collections import deque
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import anyio
 import anyio.from_thread
 import httpx
 import hypothesis
+import numpy as np
 import pytest
 import respx
 
@@ -250,3 +253,21 @@ def until():
             time.sleep(0.001)
 
     return wait
+
+
+@pytest.fixture
+def wav():
+    """Build a WAV out of samples in [-1, 1], shape (n,) or (n, channels)."""
+
+    def build(samples, rate=16_000, width=2):
+        samples = np.atleast_2d(np.asarray(samples, dtype=np.float64).T).T
+        file = io.BytesIO()
+        with wave.open(file, "wb") as out:
+            out.setnchannels(samples.shape[1])
+            out.setsampwidth(width)
+            out.setframerate(rate)
+            scaled = np.rint(samples * (2 ** (8 * width - 1) - 1)).astype("<i4")
+            out.writeframes(scaled.view("u1").reshape(*samples.shape, 4)[..., :width].tobytes())
+        return file.getvalue()
+
+    return build

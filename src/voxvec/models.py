@@ -2,6 +2,8 @@
 
 The facts are data, in ``models.toml`` beside this file; what each means stands here, field by field. Nothing here talks
 to a server, and no program should have to know a model's name to know what the model can do.
+
+The file is long because every field of a model is described for users.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     python -m tests.faults.figures storm outage        these
 
 Each line says what was measured, the number and its bound; one that is broken ends the command with status 1.
-A figure is a function decorated with `figure` that returns a number; `register` takes more from other modules.
+A figure is a function decorated with `figure` that returns a number.
 """
 
 import os
@@ -22,8 +22,6 @@ from tests.faults import streams, virtual
 import voxvec as vv
 from voxvec import rows
 from voxvec.testing import FakeOpenAI, Fault, Limits
-
-MORE = ()  # modules that register figures when they are imported
 
 
 @dataclass(frozen=True)
@@ -264,8 +262,6 @@ def fork():
 
 
 def main(asked):
-    for name in MORE:
-        __import__(name)
     wanted = [one for one in asked if not one.startswith("-")]
     chosen = [FIGURES[one] for one in wanted] or [one for one in FIGURES.values() if "--all" in asked or not one.slow]
     broken = False

@@ -2,6 +2,8 @@
 
 A cache is never the reason a call fails: what cannot be read is a miss, what cannot be written
 is dropped and counted, and one warning says so. Only a misconfiguration is refused.
+
+The file is long because it holds what users read about the cache, and everything by which it never fails a call.
 """
 
 from __future__ import annotations

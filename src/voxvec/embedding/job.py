@@ -9,6 +9,8 @@ same program::
         for batch in job.batches(names):       # what to ask
             fresh = job.receive(batch, decode(reply))
     job.result()                               # caller's order, duplicates restored
+
+The file is long because a job is one object from the texts to the vectors; packing, keys and checks stand beside it.
 """
 
 from __future__ import annotations

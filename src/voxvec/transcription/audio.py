@@ -7,6 +7,8 @@ Sources:
     WAV: Microsoft, *Multimedia Programming Interface and Data Specifications 1.0* (1991), EBU Tech 3306 (RF64);
     FLAC: RFC 9639; MP3: ISO/IEC 11172-3 and 13818-3, with the Xing, LAME and VBRI headers as encoders write them;
     ID3: https://id3.org/id3v2.4.0-structure; ADTS: ISO/IEC 13818-7; MP4: ISO/IEC 14496-12; Matroska: RFC 8794.
+
+The file is long because each container tells its length in its own way.
 """
 
 # ruff: noqa: PLR2004 -- the numbers are those of the formats, whose definitions are named above

@@ -2,6 +2,8 @@
 
 Both are thin. What to ask and what an answer means is decided in `voxvec.transcription.job`, when to ask again in
 `voxvec.policy`; here the two meet a cache and a server.
+
+The file is long because both twins stand in it, with what users read about them.
 """
 
 from __future__ import annotations
